@@ -1,0 +1,3 @@
+//! The engine: the only crate that knows both connectors and models.
+
+pub mod transform;

@@ -1,0 +1,259 @@
+//! All encoders of a model together: the feature columns and the encoder of each.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use driftmill_config::{Problems, Section, find as find_component};
+
+use super::{ENCODERS, find};
+use crate::codec::{CodecError, Put, Reader};
+use crate::contracts::Encoder;
+use crate::dictionary::Dictionaries;
+use crate::frame::{ColumnKind, ColumnSpec, ColumnView, Frame};
+use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
+
+/// Inputs that a model may have.
+pub const WIDTH_MAX: usize = 262_144;
+
+/// Turns rows of a frame into rows of a matrix. Its width is fixed from the start.
+pub struct ColumnsEncoder {
+    columns: Arc<[ColumnSpec]>,
+    encoders: Vec<Box<dyn Encoder>>,
+    width: usize,
+}
+
+impl fmt::Debug for ColumnsEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.columns.iter().map(|column| &column.name);
+        f.debug_map()
+            .entries(names.zip(self.encoders.iter().map(|encoder| encoder.format())))
+            .finish()
+    }
+}
+
+impl Clone for ColumnsEncoder {
+    fn clone(&self) -> Self {
+        Self {
+            columns: Arc::clone(&self.columns),
+            encoders: self.encoders.iter().map(|encoder| encoder.copy()).collect(),
+            width: self.width,
+        }
+    }
+}
+
+impl ColumnsEncoder {
+    /// Builds the encoders of `columns` (the features only) from `[features.columns]`, in which each has a table or
+    /// none. A column of numbers without `encode` is standardised; one of categories must say how.
+    pub fn from_config(
+        section: &Section<'_>,
+        columns: &[ColumnSpec],
+        seed: u64,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let before = problems.len();
+        let encoders: Vec<_> = columns
+            .iter()
+            .filter_map(|column| build(column, &section.table(&column.name, problems), seed, problems))
+            .collect();
+        if encoders.len() < columns.len() || problems.len() > before {
+            return None;
+        }
+        let encoder = Self::new(columns.into(), encoders);
+        if encoder.width > WIDTH_MAX {
+            let message = format!(
+                "the features make {} inputs, at most {WIDTH_MAX} are possible",
+                encoder.width
+            );
+            problems.push(
+                section.span(),
+                message,
+                Some("lower `categories_max` or `buckets`".to_owned()),
+            );
+            return None;
+        }
+        Some(encoder)
+    }
+
+    /// One encoder for each column.
+    fn new(columns: Arc<[ColumnSpec]>, encoders: Vec<Box<dyn Encoder>>) -> Self {
+        let width = encoders.iter().map(|encoder| encoder.width()).sum();
+        Self {
+            columns,
+            encoders,
+            width,
+        }
+    }
+
+    /// The feature columns, in the order in which frames hold them.
+    #[must_use]
+    pub fn columns(&self) -> &[ColumnSpec] {
+        &self.columns
+    }
+
+    /// Numbers for each row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Learns from row `row`, whose label is `label`.
+    pub fn observe(&mut self, frame: &Frame, row: usize, dictionaries: &Dictionaries, label: f64) {
+        for (index, (encoder, values)) in self.encoders.iter_mut().zip(frame.columns()).enumerate() {
+            encoder.observe(
+                ColumnView {
+                    values,
+                    dictionary: dictionaries.get(index),
+                },
+                row,
+                label,
+            );
+        }
+    }
+
+    /// Writes `width()` finite numbers for each of `rows`, row by row; `out` must hold as many zeros. A column that
+    /// the frame lacks encodes to zeros.
+    pub fn encode(&self, frame: &Frame, rows: Range<usize>, dictionaries: &Dictionaries, out: &mut [f64]) {
+        let mut offset = 0;
+        for (index, (encoder, values)) in self.encoders.iter().zip(frame.columns()).enumerate() {
+            if let Some(out) = out.get_mut(offset..) {
+                let column = ColumnView {
+                    values,
+                    dictionary: dictionaries.get(index),
+                };
+                encoder.encode(column, rows.clone(), out, self.width);
+            }
+            offset += encoder.width();
+        }
+    }
+
+    /// An immutable copy that shares what is large.
+    #[must_use]
+    pub fn publish(&self) -> Arc<Self> {
+        Arc::new(self.clone())
+    }
+
+    /// Bytes of memory that it may come to use.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.encoders.iter().map(|encoder| encoder.bytes_max()).sum()
+    }
+
+    /// Appends columns, settings and what was learned.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.columns.len() as u64);
+        for (column, encoder) in self.columns.iter().zip(&self.encoders) {
+            out.put_str(&column.name);
+            out.put_u8(match column.kind {
+                ColumnKind::Number => 0,
+                ColumnKind::Category => 1,
+            });
+            write_encoder(encoder.as_ref(), out);
+        }
+    }
+
+    /// Reads what [`ColumnsEncoder::write`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that it did not write; an encoder that this binary does not know, by name. Never panics.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let count = reader.count(17)?;
+        let mut columns = Vec::with_capacity(count);
+        let mut encoders = Vec::with_capacity(count);
+        let mut width = 0;
+        for _ in 0..count {
+            let name = reader.str()?.to_owned();
+            let kind = match reader.u8()? {
+                0 => ColumnKind::Number,
+                1 => ColumnKind::Category,
+                other => return Err(reader.error(format!("{other} is not a kind of columns"))),
+            };
+            columns.push(ColumnSpec { name, kind });
+            let encoder = read_encoder(reader)?;
+            width += encoder.width();
+            if width > WIDTH_MAX {
+                return Err(reader.error(format!("more than {WIDTH_MAX} inputs")));
+            }
+            encoders.push(encoder);
+        }
+        Ok(Self::new(columns.into(), encoders))
+    }
+}
+
+/// Builds the encoder of one column from its table.
+fn build(column: &ColumnSpec, section: &Section<'_>, seed: u64, problems: &mut Problems) -> Option<Box<dyn Encoder>> {
+    let name = match (section.get::<String>("encode", problems), column.kind) {
+        (Some(name), _) => name,
+        (None, ColumnKind::Number) => "standardise".to_owned(),
+        (None, ColumnKind::Category) => {
+            let message = format!("column `{}` is text and has no encoder", column.name);
+            let help = format!(
+                "say how: {} = {{ encode = \"one-hot\" }}, or give it another role",
+                column.name
+            );
+            problems.push(section.span(), message, Some(help));
+            return None;
+        }
+    };
+    let kind = match find_component(ENCODERS, &name) {
+        Ok(kind) => kind,
+        Err(message) => {
+            problems.push(section.key_span("encode"), message, None);
+            return None;
+        }
+    };
+    section.check(kind.fields(), problems);
+    if kind.column_kind() != column.kind {
+        let (is, wants) = match column.kind {
+            ColumnKind::Number => ("numbers", "text"),
+            ColumnKind::Category => ("text", "numbers"),
+        };
+        let message = format!("column `{}` holds {is}, and `{name}` encodes {wants}", column.name);
+        problems.push(section.key_span("encode"), message, None);
+        return None;
+    }
+    kind.build(column, section, seed, problems)
+}
+
+/// Appends the name of an encoder and what it writes.
+fn write_encoder(encoder: &dyn Encoder, out: &mut Vec<u8>) {
+    out.put_str(encoder.format());
+    out.put_block(|block| encoder.write(block));
+}
+
+/// Reads what [`write_encoder`] wrote.
+fn read_encoder(reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
+    let format = reader.str()?;
+    let mut block = reader.block()?;
+    let Some(kind) = find(format) else {
+        return Err(reader.error(format!("this binary has no encoder `{}`", format.escape_debug())));
+    };
+    let encoder = kind.read(&mut block)?;
+    block.finish()?;
+    Ok(encoder)
+}
+
+impl State for ColumnsEncoder {
+    fn save(&self, chunks: &mut dyn ChunkVisitor) {
+        for (index, encoder) in self.encoders.iter().enumerate() {
+            chunks.chunk(&format!("column-{index:04}"), encoder.stamp(), &mut |out| {
+                write_encoder(encoder.as_ref(), out)
+            });
+        }
+    }
+
+    fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
+        for (index, (encoder, column)) in self.encoders.iter_mut().zip(self.columns.iter()).enumerate() {
+            let name = format!("column-{index:04}");
+            let mut reader = open(chunks, &name)?;
+            let read = read_encoder(&mut reader).and_then(|read| reader.finish().map(|()| read));
+            let read = read.map_err(|error| StateError::of(&name, error))?;
+            if read.format() != encoder.format() || read.width() != encoder.width() {
+                let what = format!("column `{}` is encoded in another way than configured", column.name);
+                return Err(StateError::of(&name, what));
+            }
+            *encoder = read;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! `one-hot`: an input for each category, learned in order of arrival up to a maximum.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
+
+use super::{ENCODE, ROLE};
+use crate::codec::{CodecError, Put, Reader};
+use crate::contracts::{Encoder, EncoderKind};
+use crate::frame::{Category, ColumnKind, ColumnSpec, ColumnView};
+
+/// Categories that one column may have inputs for.
+const CATEGORIES_MAX: u64 = 65_536;
+/// Bytes of a category's name that are kept, for people to read; the fingerprint tells categories apart.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The entry of the list.
+pub(crate) struct OneHotKind;
+
+impl Component for OneHotKind {
+    fn name(&self) -> &'static str {
+        "one-hot"
+    }
+
+    fn summary(&self) -> &'static str {
+        "An input for each category, 1 for the row's own and 0 for the others. Categories get their inputs in order \
+         of arrival, while learning, up to `categories_max`."
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        &[
+            ENCODE,
+            ROLE,
+            Field {
+                name: "categories_max",
+                kind: Kind::Integer,
+                need: Need::Optional("64"),
+                doc: "Categories that get an input of their own, from 1 to 65536.",
+            },
+            Field {
+                name: "unseen",
+                kind: Kind::OneOf(&["other", "zero"]),
+                need: Need::Optional("`\"other\"`"),
+                doc: "A category without an input of its own sets one that all of them share, or none.",
+            },
+            Field {
+                name: "missing",
+                kind: Kind::OneOf(&["own", "zero"]),
+                need: Need::Optional("`\"own\"`"),
+                doc: "A missing value sets an input of its own, or none.",
+            },
+        ]
+    }
+
+    fn example(&self) -> &'static str {
+        "encode = \"one-hot\"\ncategories_max = 64\nunseen = \"other\"\nmissing = \"zero\"\n"
+    }
+}
+
+impl EncoderKind for OneHotKind {
+    fn column_kind(&self) -> ColumnKind {
+        ColumnKind::Category
+    }
+
+    fn build(
+        &self,
+        _column: &ColumnSpec,
+        section: &Section<'_>,
+        _seed: u64,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Encoder>> {
+        let max = section.get_or("categories_max", 64_u64, problems);
+        let unseen = section.get_or("unseen", "other".to_owned(), problems);
+        let missing = section.get_or("missing", "own".to_owned(), problems);
+        if !(1..=CATEGORIES_MAX).contains(&max) {
+            problems.push(
+                section.key_span("categories_max"),
+                "`categories_max` must be from 1 to 65536".to_owned(),
+                None,
+            );
+            return None;
+        }
+        Some(Box::new(OneHot::new(max as usize, unseen == "other", missing == "own")))
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
+        let (max, other, own) = (reader.u64()?, reader.u8()?, reader.u8()?);
+        if !(1..=CATEGORIES_MAX).contains(&max) || other > 1 || own > 1 {
+            return Err(reader.error("these are no settings of `one-hot`"));
+        }
+        let mut encoder = OneHot::new(max as usize, other == 1, own == 1);
+        let count = reader.count(16)?;
+        if count as u64 > max {
+            return Err(reader.error(format!("{count} categories where at most {max} are possible")));
+        }
+        let seen = Arc::make_mut(&mut encoder.seen);
+        for _ in 0..count {
+            let (fingerprint, name) = (reader.u64()?, reader.str()?);
+            if name.len() > NAME_BYTES_MAX || seen.position(fingerprint).is_some() {
+                return Err(reader.error("a category's name is too long or stands there twice"));
+            }
+            seen.push(fingerprint, name);
+        }
+        Ok(Box::new(encoder))
+    }
+}
+
+/// Categories and their inputs.
+#[derive(Clone)]
+struct OneHot {
+    max: usize,
+    other: bool,
+    missing: bool,
+    /// Shared with the published copies until it grows.
+    seen: Arc<Seen>,
+}
+
+/// The categories seen so far, in order.
+#[derive(Clone, Default)]
+struct Seen {
+    fingerprints: Vec<u64>,
+    names: Vec<Box<str>>,
+    /// Open addressing by the fingerprint's low bits: position + 1, or 0. A power of two, at most half full.
+    table: Vec<u32>,
+}
+
+impl Seen {
+    /// The position of a category.
+    #[inline]
+    fn position(&self, fingerprint: u64) -> Option<usize> {
+        let mask = self.table.len().wrapping_sub(1);
+        let mut place = fingerprint as usize & mask;
+        loop {
+            let position = (*self.table.get(place)? as usize).checked_sub(1)?;
+            if self.fingerprints.get(position) == Some(&fingerprint) {
+                return Some(position);
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    /// Adds a category that is not there.
+    fn push(&mut self, fingerprint: u64, name: &str) {
+        self.fingerprints.push(fingerprint);
+        self.names.push(name.into());
+        if self.fingerprints.len() * 2 > self.table.len() {
+            self.table = vec![0; (self.fingerprints.len() * 4).next_power_of_two()];
+            (0..self.fingerprints.len()).for_each(|position| self.enter(position));
+        } else {
+            self.enter(self.fingerprints.len() - 1);
+        }
+    }
+
+    /// Enters a position into the table.
+    fn enter(&mut self, position: usize) {
+        let mask = self.table.len() - 1;
+        let mut place = self.fingerprints[position] as usize & mask;
+        while self.table[place] != 0 {
+            place = (place + 1) & mask;
+        }
+        self.table[place] = position as u32 + 1;
+    }
+}
+
+impl OneHot {
+    /// Has seen nothing.
+    fn new(max: usize, other: bool, missing: bool) -> Self {
+        Self {
+            max,
+            other,
+            missing,
+            seen: Arc::default(),
+        }
+    }
+
+    /// The input that a category sets. Behind the categories stand the input of the others and that of the missing.
+    #[inline]
+    fn input(&self, category: Category) -> Option<usize> {
+        let position = match category {
+            Category::Missing => return self.missing.then_some(self.max + usize::from(self.other)),
+            Category::Unknown => None,
+            Category::Known(fingerprint) => self.seen.position(fingerprint),
+        };
+        position.or_else(|| self.other.then_some(self.max))
+    }
+}
+
+/// The beginning of a name, cut where a character ends.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
+impl Encoder for OneHot {
+    fn format(&self) -> &'static str {
+        OneHotKind.name()
+    }
+
+    fn width(&self) -> usize {
+        self.max + usize::from(self.other) + usize::from(self.missing)
+    }
+
+    fn observe(&mut self, column: ColumnView<'_>, row: usize, _label: f64) {
+        if self.seen.fingerprints.len() >= self.max {
+            return;
+        }
+        if let Category::Known(fingerprint) = column.category_at(row)
+            && self.seen.position(fingerprint).is_none()
+        {
+            Arc::make_mut(&mut self.seen).push(fingerprint, short(column.text(row).unwrap_or_default()));
+        }
+    }
+
+    fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
+        let mut places = out.chunks_mut(stride.max(1));
+        column.categories(rows, |_, category| {
+            if let Some(place) = places.next()
+                && let Some(input) = self.input(category).and_then(|input| place.get_mut(input))
+            {
+                *input = 1.0;
+            }
+        });
+    }
+
+    fn stamp(&self) -> u64 {
+        self.seen.fingerprints.len() as u64
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.max as u64);
+        out.put_u8(u8::from(self.other));
+        out.put_u8(u8::from(self.missing));
+        out.put_u64(self.seen.fingerprints.len() as u64);
+        for (&fingerprint, name) in self.seen.fingerprints.iter().zip(&self.seen.names) {
+            out.put_u64(fingerprint);
+            out.put_str(name);
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Encoder> {
+        Box::new(self.clone())
+    }
+
+    fn bytes_max(&self) -> usize {
+        // Fingerprint, name with its pointer, and at most eight places of the table; vectors may hold twice as much.
+        size_of::<Self>() + self.max * (2 * (8 + 16) + NAME_BYTES_MAX + 8 * 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dictionary::{Dictionary, fingerprint};
+    use crate::frame::{Column, MISSING, OVERFLOW};
+
+    /// What the encoder makes of rows, as the positions of the ones.
+    fn ones(encoder: &OneHot, dictionary: &Dictionary, codes: Vec<u32>) -> Vec<Option<usize>> {
+        let (rows, width) = (codes.len(), encoder.width());
+        let column = Column::Code(codes);
+        let mut out = vec![0.0; rows * width];
+        encoder.encode(
+            ColumnView {
+                values: &column,
+                dictionary: Some(dictionary),
+            },
+            0..rows,
+            &mut out,
+            width,
+        );
+        out.chunks(width)
+            .map(|row| row.iter().position(|&x| x == 1.0))
+            .collect()
+    }
+
+    fn observe(encoder: &mut OneHot, dictionary: &Dictionary, codes: Vec<u32>) {
+        let column = Column::Code(codes);
+        for row in 0..column.len() {
+            encoder.observe(
+                ColumnView {
+                    values: &column,
+                    dictionary: Some(dictionary),
+                },
+                row,
+                0.0,
+            );
+        }
+    }
+
+    #[test]
+    fn categories_in_order_of_arrival_up_to_the_maximum() {
+        let mut dictionary = Dictionary::new(1 << 20);
+        let codes: Vec<u32> = ["x", "y", "z", "w"].iter().map(|s| dictionary.intern(s)).collect();
+        let (x, y, z, w) = (codes[0], codes[1], codes[2], codes[3]);
+        let mut encoder = OneHot::new(2, true, true);
+        observe(&mut encoder, &dictionary, vec![z, MISSING, OVERFLOW, x, z, y]);
+        assert_eq!(
+            ones(&encoder, &dictionary, vec![x, y, z, w, MISSING, OVERFLOW]),
+            [Some(1), Some(2), Some(0), Some(2), Some(3), Some(2)]
+        );
+        let mut zeros = OneHot::new(2, false, false);
+        observe(&mut zeros, &dictionary, vec![x]);
+        assert_eq!(
+            ones(&zeros, &dictionary, vec![x, y, MISSING, OVERFLOW]),
+            [Some(0), None, None, None]
+        );
+    }
+
+    #[test]
+    fn another_dictionary_gives_the_same_inputs_and_published_copies_do_not_change() {
+        let mut here = Dictionary::new(1 << 20);
+        let mut there = Dictionary::new(1 << 20);
+        let a: Vec<u32> = (0..300).map(|i| here.intern(&format!("c{i}"))).collect();
+        let b: Vec<u32> = (0..300).rev().map(|i| there.intern(&format!("c{i}"))).collect();
+        let mut encoder = OneHot::new(250, true, true);
+        observe(&mut encoder, &here, a[..200].to_vec());
+        let published = encoder.clone();
+        observe(&mut encoder, &here, a.clone());
+        let expected = ones(&encoder, &here, a.clone());
+        assert_eq!(expected, ones(&encoder, &there, b.into_iter().rev().collect()));
+        assert_eq!(expected[249..251], [Some(249), Some(250)]);
+        assert_eq!(ones(&published, &here, a)[199..201], [Some(199), Some(250)]);
+    }
+
+    #[test]
+    fn long_names_are_cut_and_still_told_apart() {
+        let mut dictionary = Dictionary::new(1 << 20);
+        let long = "ü".repeat(100);
+        let codes = vec![dictionary.intern(&long), dictionary.intern(&format!("{long}!"))];
+        let mut encoder = OneHot::new(4, true, true);
+        observe(&mut encoder, &dictionary, codes.clone());
+        assert_eq!(ones(&encoder, &dictionary, codes), [Some(0), Some(1)]);
+        assert_eq!(encoder.seen.names[1].len(), 128);
+        let mut bytes = Vec::new();
+        encoder.write(&mut bytes);
+        let read = OneHotKind.read(&mut Reader::new(&bytes)).unwrap();
+        let mut again = Vec::new();
+        read.write(&mut again);
+        assert_eq!(bytes, again);
+        assert_eq!(encoder.seen.fingerprints[0], fingerprint(&long));
+    }
+}

@@ -1,0 +1,248 @@
+//! `standardise`: a number, less the mean of those seen so far, divided by their standard deviation.
+//!
+//! Mean and variance run along (Welford, "Note on a method for calculating corrected sums of squares and products",
+//! Technometrics 1962), so that the same encoder serves learning online and in batches.
+
+use std::ops::Range;
+
+use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
+
+use super::{ENCODE, ROLE};
+use crate::codec::{CodecError, Put, Reader};
+use crate::contracts::{Encoder, EncoderKind};
+use crate::frame::{ColumnKind, ColumnSpec, ColumnView};
+
+/// What is farther from the mean counts as this many standard deviations away: one absurd value must not decide.
+const DEVIATIONS_MAX: f64 = 10.0;
+/// Numbers beyond are taken for it: their squares and sums stay finite.
+const MAGNITUDE_MAX: f64 = 1e100;
+
+/// The entry of the list.
+pub(crate) struct Standardise;
+
+impl Component for Standardise {
+    fn name(&self) -> &'static str {
+        "standardise"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Subtracts the running mean and divides by the running standard deviation, at most 10 of them. Missing and \
+         infinite values become the mean, 0; so does a column that never changed."
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        &[
+            ENCODE,
+            ROLE,
+            Field {
+                name: "missing_indicator",
+                kind: Kind::Bool,
+                need: Need::Optional("`false`"),
+                doc: "Adds a second input that is 1 where the value is missing and 0 elsewhere.",
+            },
+        ]
+    }
+
+    fn example(&self) -> &'static str {
+        "encode = \"standardise\"\nmissing_indicator = true\n"
+    }
+}
+
+impl EncoderKind for Standardise {
+    fn column_kind(&self) -> ColumnKind {
+        ColumnKind::Number
+    }
+
+    fn build(
+        &self,
+        _column: &ColumnSpec,
+        section: &Section<'_>,
+        _seed: u64,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Encoder>> {
+        Some(Box::new(Running::new(section.get_or(
+            "missing_indicator",
+            false,
+            problems,
+        ))))
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
+        let indicator = match reader.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(reader.error(format!("{other} is not a setting of `standardise`"))),
+        };
+        let (count, mean, squares) = (reader.u64()?, reader.finite()?, reader.finite()?);
+        if squares < 0.0 {
+            return Err(reader.error("a sum of squares is negative"));
+        }
+        let mut running = Running {
+            indicator,
+            count,
+            mean,
+            squares,
+            scale: 0.0,
+        };
+        running.rescale();
+        Ok(Box::new(running))
+    }
+}
+
+/// Mean and variance of the numbers seen so far.
+#[derive(Clone)]
+pub(crate) struct Running {
+    indicator: bool,
+    count: u64,
+    mean: f64,
+    /// Sum of squared deviations from the mean.
+    squares: f64,
+    /// One over the standard deviation, or 0 when there is none.
+    scale: f64,
+}
+
+impl Running {
+    /// Has seen nothing.
+    pub(crate) fn new(indicator: bool) -> Self {
+        Self {
+            indicator,
+            count: 0,
+            mean: 0.0,
+            squares: 0.0,
+            scale: 0.0,
+        }
+    }
+
+    /// Brings `scale` up to date.
+    fn rescale(&mut self) {
+        let variance = self.squares / self.count.max(1) as f64;
+        let scale = 1.0 / variance.sqrt();
+        self.scale = if variance > 0.0 && scale.is_finite() {
+            scale
+        } else {
+            0.0
+        };
+    }
+}
+
+impl Encoder for Running {
+    fn format(&self) -> &'static str {
+        Standardise.name()
+    }
+
+    fn width(&self) -> usize {
+        1 + usize::from(self.indicator)
+    }
+
+    fn observe(&mut self, column: ColumnView<'_>, row: usize, _label: f64) {
+        let value = column.number(row);
+        if !value.is_finite() {
+            return;
+        }
+        let value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
+        self.count += 1;
+        let before = value - self.mean;
+        self.mean += before / self.count as f64;
+        self.squares += before * (value - self.mean);
+        self.rescale();
+    }
+
+    fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
+        let mut places = out.chunks_mut(stride.max(1));
+        column.numbers(rows, |_, value| {
+            let Some(place) = places.next() else { return };
+            if value.is_finite() {
+                let value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
+                place[0] = ((value - self.mean) * self.scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX);
+            } else if self.indicator
+                && let Some(indicator) = place.get_mut(1)
+            {
+                *indicator = 1.0;
+            }
+        });
+    }
+
+    fn stamp(&self) -> u64 {
+        self.count
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.indicator));
+        out.put_u64(self.count);
+        out.put_f64(self.mean);
+        out.put_f64(self.squares);
+    }
+
+    fn copy(&self) -> Box<dyn Encoder> {
+        Box::new(self.clone())
+    }
+
+    fn bytes_max(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Column;
+
+    fn encoded(encoder: &Running, values: Vec<f64>) -> Vec<f64> {
+        let rows = values.len();
+        let mut out = vec![0.0; rows * encoder.width()];
+        let column = Column::F64(values);
+        encoder.encode(
+            ColumnView {
+                values: &column,
+                dictionary: None,
+            },
+            0..rows,
+            &mut out,
+            encoder.width(),
+        );
+        out
+    }
+
+    fn fitted(values: Vec<f64>, indicator: bool) -> Running {
+        let mut encoder = Running::new(indicator);
+        let column = Column::F64(values);
+        for row in 0..column.len() {
+            encoder.observe(
+                ColumnView {
+                    values: &column,
+                    dictionary: None,
+                },
+                row,
+                0.0,
+            );
+        }
+        encoder
+    }
+
+    #[test]
+    fn mean_0_and_variance_1() {
+        let encoder = fitted(vec![1.0, 2.0, 3.0, 4.0], false);
+        let z = encoded(&encoder, vec![1.0, 2.5, 4.0]);
+        let expected = 1.5 / 1.25_f64.sqrt();
+        assert!(
+            (z[0] + expected).abs() < 1e-15 && z[1] == 0.0 && (z[2] - expected).abs() < 1e-15,
+            "{z:?}"
+        );
+    }
+
+    #[test]
+    fn missing_infinite_and_absurd_values_stay_in_bounds() {
+        let encoder = fitted(vec![1.0, f64::NAN, 3.0, f64::INFINITY], true);
+        assert_eq!(encoder.count, 2);
+        let z = encoded(&encoder, vec![f64::NAN, f64::NEG_INFINITY, 1e300, 2.0]);
+        assert_eq!(z, [0.0, 1.0, 0.0, 1.0, DEVIATIONS_MAX, 0.0, 0.0, 0.0]);
+        let huge = fitted(vec![1e300, -1e300, f64::MAX], false);
+        assert!(encoded(&huge, vec![1e300, -1e300, 0.0]).iter().all(|z| z.is_finite()));
+    }
+
+    #[test]
+    fn a_constant_column_is_0() {
+        assert_eq!(encoded(&fitted(vec![0.1; 1000], false), vec![0.1, 5.0]), [0.0, 0.0]);
+        assert_eq!(encoded(&Running::new(false), vec![3.0]), [0.0]);
+    }
+}

@@ -1,0 +1,18 @@
+//! Learners: what makes models out of labelled rows. One file for each; [`LEARNERS`] (row by row) and
+//! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
+
+mod logistic_regression;
+mod random_forest;
+mod rows;
+mod sgd_logistic;
+
+use crate::contracts::{BatchLearner, Learner, LearnerKind};
+
+/// All learners that learn row by row, in the order of the reference.
+pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[&sgd_logistic::SgdLogisticKind];
+
+/// All learners that are fitted on a training set, in the order of the reference.
+pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
+    &logistic_regression::LogisticRegressionKind,
+    &random_forest::RandomForestKind,
+];

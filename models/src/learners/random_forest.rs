@@ -1,0 +1,408 @@
+//! `random-forest`: fitted by smartcore (Breiman, "Random Forests", Machine Learning 2001), scored by the
+//! [`Forest`] scorer.
+//!
+//! smartcore's forest answers with the majority of its trees, each of which has one vote. The scorer counts the same
+//! votes; the number of votes becomes a probability by a table that is fitted on the votes of the trees that did not
+//! see a row (Platt scaling on the out-of-bag votes). The table increases strictly, so the majority's answer is
+//! `score > threshold` for the threshold that stands in the model.
+
+use std::sync::Arc;
+
+use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
+use serde::Deserialize;
+use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, RandomForestClassifierParameters};
+use smartcore::linalg::basic::matrix::DenseMatrix;
+
+use super::rows::{TrainingSet, guarded};
+use crate::contracts::{BatchLearner, FitError, Labelled, LearnerContext, LearnerKind, Task};
+use crate::encoders::ColumnsEncoder;
+use crate::matrix::Matrix;
+use crate::model::Model;
+use crate::scorers::forest::{Forest, Node, vote};
+use crate::scorers::linear::logistic;
+
+/// The entry of the list.
+pub(crate) struct RandomForestKind;
+
+impl Component for RandomForestKind {
+    fn name(&self) -> &'static str {
+        "random-forest"
+    }
+
+    fn summary(&self) -> &'static str {
+        "A random forest (smartcore), its probabilities calibrated on the votes of the trees that did not see a row. \
+         Binary tasks. Rows whose weights differ are drawn in proportion to them."
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        &[
+            Field {
+                name: "learner",
+                kind: Kind::OneOf(&["random-forest"]),
+                need: Need::Optional("the learner is named elsewhere"),
+                doc: "The learner's name.",
+            },
+            Field {
+                name: "trees",
+                kind: Kind::Integer,
+                need: Need::Optional("100"),
+                doc: "Number of trees, from 1 to 1000.",
+            },
+            Field {
+                name: "depth_max",
+                kind: Kind::Integer,
+                need: Need::Optional("12"),
+                doc: "Questions from the root to a leaf at most, from 1 to 64.",
+            },
+            Field {
+                name: "leaf_rows_min",
+                kind: Kind::Integer,
+                need: Need::Optional("5"),
+                doc: "Training rows in a leaf at least.",
+            },
+            Field {
+                name: "rows_max",
+                kind: Kind::Integer,
+                need: Need::Optional("20000"),
+                doc: "Rows that are used at most; of more, a seeded sample. The time of a fit grows with their square.",
+            },
+        ]
+    }
+
+    fn example(&self) -> &'static str {
+        "learner = \"random-forest\"\ntrees = 100\ndepth_max = 10\nleaf_rows_min = 5\nrows_max = 20_000\n"
+    }
+}
+
+impl LearnerKind<dyn BatchLearner> for RandomForestKind {
+    fn build(
+        &self,
+        section: &Section<'_>,
+        context: &LearnerContext<'_>,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn BatchLearner>> {
+        let before = problems.len();
+        let mut bounded = |key: &str, default: usize, min: usize, max: usize| {
+            let value = section.get_or(key, default, problems);
+            if !(min..=max).contains(&value) {
+                problems.push(
+                    section.key_span(key),
+                    format!("`{key}` must be from {min} to {max}"),
+                    None,
+                );
+            }
+            value
+        };
+        let fit = Fit {
+            trees: bounded("trees", 100, 1, 1_000) as u16,
+            depth_max: bounded("depth_max", 12, 1, 64) as u16,
+            leaf_rows_min: bounded("leaf_rows_min", 5, 1, 1_000_000),
+            rows_max: bounded("rows_max", 20_000, 2, 1_000_000),
+            encoder: context.encoder.clone(),
+        };
+        if context.task != Task::Binary {
+            let help = "`random-forest` learns binary tasks".to_owned();
+            problems.push(
+                section.span(),
+                "this learner cannot learn this task".to_owned(),
+                Some(help),
+            );
+        }
+        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+    }
+}
+
+/// What is to be fitted, and how.
+struct Fit {
+    trees: u16,
+    depth_max: u16,
+    leaf_rows_min: usize,
+    rows_max: usize,
+    encoder: ColumnsEncoder,
+}
+
+/// smartcore's model.
+type Fitted = RandomForestClassifier<f64, u32, DenseMatrix<f64>, Vec<u32>>;
+
+/// smartcore's forest as it serialises itself: its fields are private. Names and order are smartcore's.
+#[derive(Deserialize)]
+struct PlainForest {
+    trees: Option<Vec<PlainTree>>,
+    classes: Option<Vec<u32>>,
+    /// For each tree, the rows that it was grown on.
+    samples: Option<Vec<Vec<bool>>>,
+}
+
+/// A tree of it. Markers of types, which take no bytes, follow.
+#[derive(Deserialize)]
+struct PlainTree {
+    nodes: Vec<PlainNode>,
+    _parameters: Option<PlainParameters>,
+    _num_classes: usize,
+    _classes: Vec<u32>,
+    _depth: u16,
+    _num_features: usize,
+}
+
+/// The parameters of a tree.
+#[derive(Deserialize)]
+struct PlainParameters {
+    _criterion: PlainCriterion,
+    _max_depth: Option<u16>,
+    _min_samples_leaf: usize,
+    _min_samples_split: usize,
+    _seed: Option<u64>,
+}
+
+/// The criterion by which a tree was split.
+#[derive(Deserialize)]
+enum PlainCriterion {
+    Gini,
+    Entropy,
+    ClassificationError,
+}
+
+/// A node of a tree.
+#[derive(Deserialize)]
+struct PlainNode {
+    output: usize,
+    _samples: usize,
+    split_feature: usize,
+    split_value: Option<f64>,
+    _split_score: Option<f64>,
+    true_child: Option<usize>,
+    false_child: Option<usize>,
+    _impurity: Option<f64>,
+}
+
+/// Takes a fitted forest apart.
+fn plain(fitted: &Fitted) -> Result<PlainForest, FitError> {
+    let bytes = postcard::to_stdvec(fitted).map_err(|error| unexpected(&error.to_string()))?;
+    match postcard::take_from_bytes(&bytes) {
+        Ok((forest, [])) => Ok(forest),
+        Ok((_, rest)) => Err(unexpected(&format!("{} bytes are left", rest.len()))),
+        Err(error) => Err(unexpected(&error.to_string())),
+    }
+}
+
+/// smartcore's types are not those that this file mirrors: a mistake of ours, found by the tests below.
+fn unexpected(what: &str) -> FitError {
+    FitError(format!(
+        "smartcore's forest is not laid out as expected ({what}); this is a bug of Driftmill"
+    ))
+}
+
+/// The nodes of a tree in our own layout: children side by side, which they are in smartcore's as well.
+fn convert_tree(tree: &PlainTree, classes: &[u32]) -> Option<Box<[Node]>> {
+    let convert = |node: &PlainNode| match (node.true_child, node.false_child, node.split_value) {
+        (None, None, _) => Some(Node::leaf(*classes.get(node.output)? == 1)),
+        (Some(left), Some(right), Some(threshold)) if right == left + 1 => Some(Node::split(
+            u32::try_from(node.split_feature).ok()?,
+            threshold,
+            u32::try_from(left).ok()?,
+        )),
+        _ => None,
+    };
+    tree.nodes.iter().map(convert).collect()
+}
+
+/// Fits smartcore's forest.
+fn fit(x: &Matrix, y: &Vec<u32>, parameters: RandomForestClassifierParameters) -> Result<Fitted, FitError> {
+    let (rows, width) = (x.rows(), x.width());
+    let values = (0..width)
+        .flat_map(|column| x.values().iter().skip(column).step_by(width).copied())
+        .collect();
+    guarded(|| RandomForestClassifier::fit(&DenseMatrix::new(rows, width, values, true)?, y, parameters))
+}
+
+/// The same forest as a scorer of our own, calibrated on its own training rows.
+fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
+    let plain = plain(fitted)?;
+    let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
+        return Err(unexpected("it has no trees, classes or samples"));
+    };
+    let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
+    let trees = trees.ok_or_else(|| unexpected("a node has one child"))?;
+    let calibration = calibrate(&trees, &samples, x, y);
+    Forest::new(x.width(), trees, calibration).map_err(FitError)
+}
+
+/// The log-odds of a share of votes, with half a vote added to both sides so that they are finite.
+fn log_odds(votes: usize, trees: usize) -> f64 {
+    ((votes as f64 + 0.5) / (trees as f64 - votes as f64 + 0.5)).ln()
+}
+
+/// The probability of class 1 for every number of votes, strictly increasing.
+fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]) -> Vec<f64> {
+    let mut points = Vec::with_capacity(y.len());
+    for (row, (inputs, &class)) in x.iter().zip(y).enumerate() {
+        let (mut votes, mut voters) = (0, 0);
+        for (tree, samples) in trees.iter().zip(samples) {
+            if samples.get(row) == Some(&false) {
+                votes += vote(tree, inputs);
+                voters += 1;
+            }
+        }
+        if voters > 0 {
+            points.push((log_odds(votes, voters), f64::from(class)));
+        }
+    }
+    let (slope, offset) = platt(&points);
+    (0..=trees.len())
+        .map(|votes| logistic(slope * log_odds(votes, trees.len()) + offset))
+        .collect()
+}
+
+/// Slope and offset of a logistic regression on one input, by Newton's method, drawn a little towards the identity
+/// (Platt, "Probabilistic outputs for support vector machines", 1999). Bounded, so that the table that is made with
+/// them increases strictly in double precision.
+fn platt(points: &[(f64, f64)]) -> (f64, f64) {
+    const PRIOR: f64 = 1.0;
+    let (mut slope, mut offset) = (1.0_f64, 0.0_f64);
+    for _ in 0..50 {
+        let (mut g0, mut g1) = (PRIOR * (slope - 1.0), PRIOR * offset);
+        let (mut h00, mut h01, mut h11) = (PRIOR, 0.0, PRIOR);
+        for &(t, y) in points {
+            let p = logistic(slope * t + offset);
+            let (error, curvature) = (p - y, p * (1.0 - p));
+            g0 += error * t;
+            g1 += error;
+            h00 += curvature * t * t;
+            h01 += curvature * t;
+            h11 += curvature;
+        }
+        // The prior keeps the determinant above 0. A bounded step keeps Newton's method from leaping away.
+        let determinant = h00 * h11 - h01 * h01;
+        let step = ((h11 * g0 - h01 * g1) / determinant).clamp(-0.5, 0.5);
+        let shift = ((h00 * g1 - h01 * g0) / determinant).clamp(-0.5, 0.5);
+        slope = (slope - step).clamp(0.05, 3.0);
+        offset = (offset - shift).clamp(-5.0, 5.0);
+    }
+    (slope, offset)
+}
+
+impl BatchLearner for Fit {
+    fn fit(&self, rows: Labelled<'_>, seed: u64) -> Result<Model, FitError> {
+        let set = TrainingSet::new(rows, &self.encoder, Task::Binary, self.rows_max, seed)?;
+        let parameters = RandomForestClassifierParameters::default()
+            .with_n_trees(self.trees)
+            // smartcore counts the root as a level, we count questions.
+            .with_max_depth(self.depth_max + 1)
+            .with_min_samples_leaf(self.leaf_rows_min)
+            .with_m((set.x.width() as f64).sqrt().ceil() as usize)
+            .with_keep_samples(true)
+            .with_seed(seed);
+        let forest = convert(&fit(&set.x, &set.y, parameters)?, &set.x, &set.y)?;
+        let threshold = Some(forest.majority());
+        Model::new(Task::Binary, Arc::new(set.encoder), Arc::new(forest), threshold).map_err(FitError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_pcg::Pcg64;
+    use rand_pcg::rand_core::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::contracts::Scorer;
+
+    /// Random rows, some of them with equal values; class 1 more likely where inputs 0 and 1 differ.
+    fn random(rows: usize, width: usize, seed: u64) -> (Matrix, Vec<u32>) {
+        let mut random = Pcg64::seed_from_u64(seed);
+        let mut uniform = move || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut x = Matrix::new();
+        x.reset(rows, width);
+        for (place, x) in x.values_mut().iter_mut().enumerate() {
+            *x = if place % 2 == 0 {
+                (uniform() * 7.0).floor()
+            } else {
+                7.0 * uniform()
+            };
+        }
+        let y = x
+            .iter()
+            .map(|row| u32::from(uniform() < if (row[0] - row[1]).abs() > 2.0 { 0.7 } else { 0.1 }))
+            .collect();
+        (x, y)
+    }
+
+    fn parameters(trees: u16, depth: u16, seed: u64) -> RandomForestClassifierParameters {
+        RandomForestClassifierParameters::default()
+            .with_n_trees(trees)
+            .with_max_depth(depth)
+            .with_keep_samples(true)
+            .with_seed(seed)
+    }
+
+    #[test]
+    fn answers_are_smartcores_on_random_rows() {
+        for seed in 0..12 {
+            let trees = 1 + seed as u16 * 3;
+            let (x, y) = random(300, 5, seed);
+            let fitted = fit(&x, &y, parameters(trees, 2 + seed as u16 % 9, seed)).unwrap();
+            let forest = convert(&fitted, &x, &y).unwrap();
+            let (mut test, _) = random(2_000, 5, seed + 1_000);
+            // Values that stand exactly on thresholds, and far outside.
+            test.values_mut()[..1_500].copy_from_slice(x.values());
+            test.values_mut()[1_500..1_503].copy_from_slice(&[1e300, -1e300, 0.0]);
+            let dense = DenseMatrix::new(2_000, 5, test.values().to_vec(), false).unwrap();
+            let expected = fitted.predict(&dense).unwrap();
+            let mut scores = Vec::new();
+            forest.score(&test, &mut scores);
+            let answers: Vec<u32> = scores.iter().map(|&p| u32::from(p > forest.majority())).collect();
+            assert_eq!(answers, expected, "seed {seed}, {trees} trees");
+        }
+    }
+
+    #[test]
+    fn probabilities_are_calibrated_out_of_bag() {
+        let (x, y) = random(3_000, 4, 9);
+        let fitted = fit(&x, &y, parameters(50, 4, 9)).unwrap();
+        let forest = convert(&fitted, &x, &y).unwrap();
+        let (test, labels) = random(20_000, 4, 10);
+        let mut scores = Vec::new();
+        forest.score(&test, &mut scores);
+        let log_loss = |p: &dyn Fn(usize) -> f64| {
+            let sum: f64 = labels
+                .iter()
+                .enumerate()
+                .map(|(row, &y)| if y == 1 { p(row) } else { 1.0 - p(row) }.ln())
+                .sum();
+            -sum / labels.len() as f64
+        };
+        let prior = labels.iter().sum::<u32>() as f64 / labels.len() as f64;
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        assert!((mean - prior).abs() < 0.02, "mean {mean}, prior {prior}");
+        let (ours, theirs) = (log_loss(&|row| scores[row]), log_loss(&|_| prior));
+        assert!(ours < theirs - 0.05, "log loss {ours}, that of the prior {theirs}");
+    }
+
+    #[test]
+    fn the_table_increases_whatever_the_votes_say() {
+        for (name, points) in [
+            ("no votes", vec![]),
+            (
+                "the wrong way round",
+                (0..500)
+                    .map(|i| (f64::from(i % 11) - 5.0, f64::from(u32::from(i % 11 < 5))))
+                    .collect(),
+            ),
+            (
+                "separated",
+                (0..500)
+                    .map(|i| (f64::from(i % 2) * 10.0 - 5.0, f64::from(i % 2)))
+                    .collect(),
+            ),
+            ("one class", vec![(-7.0, 1.0); 10_000]),
+        ] {
+            let (slope, offset) = platt(&points);
+            let table: Vec<f64> = (0..=1_000)
+                .map(|v| logistic(slope * log_odds(v, 1_000) + offset))
+                .collect();
+            assert!(
+                table.windows(2).all(|pair| pair[0] < pair[1]),
+                "{name}: {slope} {offset}"
+            );
+        }
+    }
+}

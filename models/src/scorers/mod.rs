@@ -1,0 +1,48 @@
+//! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
+
+pub mod forest;
+pub mod linear;
+
+use std::sync::Arc;
+
+use crate::codec::{CodecError, Reader};
+use crate::contracts::Scorer;
+
+/// How a scorer is read back.
+pub struct ScorerFormat {
+    /// The name that stands in artifacts.
+    pub name: &'static str,
+    /// Reads what the scorer wrote; never panics.
+    pub read: fn(&mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecError>,
+}
+
+/// All formats of scorers that artifacts may hold.
+pub const SCORERS: &[ScorerFormat] = &[
+    ScorerFormat {
+        name: linear::FORMAT,
+        read: linear::read,
+    },
+    ScorerFormat {
+        name: forest::FORMAT,
+        read: forest::read,
+    },
+];
+
+/// Appends the name of a scorer and what it writes.
+pub(crate) fn write_scorer(scorer: &dyn Scorer, out: &mut Vec<u8>) {
+    use crate::codec::Put;
+    out.put_str(scorer.format());
+    out.put_block(|block| scorer.write(block));
+}
+
+/// Reads what [`write_scorer`] wrote.
+pub(crate) fn read_scorer(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecError> {
+    let name = reader.str()?;
+    let mut block = reader.block()?;
+    let Some(format) = SCORERS.iter().find(|format| format.name == name) else {
+        return Err(reader.error(format!("this binary has no scorer `{}`", name.escape_debug())));
+    };
+    let scorer = (format.read)(&mut block)?;
+    block.finish()?;
+    Ok(scorer)
+}
