@@ -107,16 +107,17 @@ impl Artifact {
         let lineage = read_section(&mut reader, "LINE", read_lineage)?;
         let (task, threshold) = read_section(&mut reader, "TASK", read_task)?;
         let encoder = read_section(&mut reader, "ENCO", ColumnsEncoder::read)?;
-        let scorer = read_section(&mut reader, "SCOR", |reader| {
+        let model = read_section(&mut reader, "SCOR", |reader| {
             let scorer = read_scorer(reader)?;
-            Model::new(task, Arc::new(encoder), scorer, threshold).map_err(|what| reader.error(what))
+            let model = Model::new(task, Arc::new(encoder), scorer).map_err(|what| reader.error(what))?;
+            Ok(model.with_threshold(threshold))
         })?;
         reader.finish().map_err(|source| ArtifactError::Section {
             section: "SCOR",
             source,
         })?;
         Ok(Self {
-            model: Arc::new(scorer),
+            model: Arc::new(model),
             lineage,
         })
     }

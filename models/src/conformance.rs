@@ -8,7 +8,7 @@ use rand_pcg::rand_core::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{Artifact, ArtifactError};
-use crate::contracts::{BatchLearner, Labelled, Learner, LearnerContext, Task};
+use crate::contracts::{BatchLearner, Labelled, Learner, LearnerContext, LearnerKind, Task};
 use crate::detectors::memory::{Memory, snapshot, survives_damage};
 use crate::dictionary::Dictionaries;
 use crate::encoders::{ColumnsEncoder, ENCODERS};
@@ -68,13 +68,17 @@ fn world(rows: usize, seed: u64) -> World {
             value + if country == 1 { 3.0 } else { 0.0 } + 4.0 * uniform(&mut random) > 9.0,
         ));
         amount.push(match row % 97 {
-            5 => f64::NAN,
-            6 => f64::INFINITY,
-            7 => -1e300,
-            8 => f64::MAX,
+            45 => f64::NAN,
+            46 => f64::INFINITY,
+            47 => -1e300,
+            48 => f64::MAX,
             _ => value,
         });
-        hour.push(if row % 13 == 0 { f32::NAN } else { (row % 24) as f32 });
+        hour.push(if row % 13 == 0 {
+            f32::NAN
+        } else {
+            (row % 24) as f32 / 24.0
+        });
         let names = [
             format!("country {country}"),
             format!("m{}", row % 40),
@@ -148,8 +152,7 @@ fn encoder() -> ColumnsEncoder {
     })
 }
 
-fn learner(index: usize) -> Box<dyn Learner> {
-    let kind = LEARNERS[index];
+fn learner(kind: &dyn LearnerKind<dyn Learner>) -> Box<dyn Learner> {
     let encoder = encoder();
     let context = LearnerContext {
         task: Task::Binary,
@@ -162,8 +165,7 @@ fn learner(index: usize) -> Box<dyn Learner> {
 }
 
 /// The batch learner as its example configures it, with fewer rows and trees where it has such keys.
-fn batch_learner(index: usize) -> Box<dyn BatchLearner> {
-    let kind = BATCH_LEARNERS[index];
+fn batch_learner(kind: &dyn LearnerKind<dyn BatchLearner>) -> Box<dyn BatchLearner> {
     let encoder = encoder();
     let context = LearnerContext {
         task: Task::Binary,
@@ -176,12 +178,14 @@ fn batch_learner(index: usize) -> Box<dyn BatchLearner> {
 
 /// A model of every learner there is.
 fn models(world: &World) -> Vec<Model> {
-    let online = (0..LEARNERS.len()).map(|index| {
-        let mut learner = learner(index);
+    let online = LEARNERS.iter().map(|&kind| {
+        let mut learner = learner(kind);
         learner.learn(world.rows(), None);
         Model::clone(&learner.publish().unwrap())
     });
-    let batch = (0..BATCH_LEARNERS.len()).map(|index| batch_learner(index).fit(world.rows(), 3).unwrap());
+    let batch = BATCH_LEARNERS
+        .iter()
+        .map(|&kind| batch_learner(kind).fit(world.rows(), 3).unwrap());
     online.chain(batch).collect()
 }
 
@@ -292,29 +296,20 @@ fn learners_refuse_impossible_settings() {
 #[test]
 fn predictions_are_those_of_the_model_published_before_the_row() {
     let world = world(400, 1);
-    for index in 0..LEARNERS.len() {
-        let mut whole = learner(index);
+    for &kind in LEARNERS {
+        let mut whole = learner(kind);
         let mut predictions = vec![0.0; 7];
         whole.learn(world.rows(), Some(&mut predictions));
-        let mut single = learner(index);
+        let mut single = learner(kind);
         for row in 0..world.labels.len() {
             let part = world.part(row, row + 1);
             if let Some(model) = single.publish() {
                 let alone = part.scores(&model);
-                assert!(
-                    same(&alone, &predictions[row..=row]),
-                    "{}: row {row}",
-                    LEARNERS[index].name()
-                );
+                assert!(same(&alone, &predictions[row..=row]), "{}: row {row}", kind.name());
             }
             single.learn(part.rows(), None);
         }
-        assert_eq!(
-            snapshot(whole.as_ref()),
-            snapshot(single.as_ref()),
-            "{}",
-            LEARNERS[index].name()
-        );
+        assert_eq!(snapshot(whole.as_ref()), snapshot(single.as_ref()), "{}", kind.name());
     }
 }
 
@@ -324,14 +319,14 @@ fn scoring_is_pure_and_a_row_scores_alone_as_among_others() {
     for model in models(&learned) {
         let scores = other.scores(&model);
         assert!(same(&scores, &other.scores(&model)), "{model:?}");
-        for row in [0, 1, 5, 6, 7, 8, 129, 516] {
+        for row in [0, 1, 45, 46, 47, 48, 129, 516] {
             assert!(
                 same(&scores[row..=row], &other.part(row, row + 1).scores(&model)),
                 "{model:?}: row {row}"
             );
         }
     }
-    let mut learner = learner(0);
+    let mut learner = learner(LEARNERS[0]);
     learner.learn(learned.rows(), None);
     let before = snapshot(learner.as_ref());
     let model = learner.publish().unwrap();
@@ -344,19 +339,19 @@ fn scoring_is_pure_and_a_row_scores_alone_as_among_others() {
 #[test]
 fn saved_and_restored_a_learner_goes_on_as_if_nothing_had_happened() {
     let world = world(900, 4);
-    for index in 0..LEARNERS.len() {
+    for &kind in LEARNERS {
         for cut in [0, 1, 300, 899] {
             let (first, second) = (world.part(0, cut), world.part(cut, 900));
-            let mut whole = learner(index);
+            let mut whole = learner(kind);
             whole.learn(first.rows(), None);
             let mut memory = Memory::default();
             memory.save(whole.as_ref());
-            let mut restored = learner(index);
+            let mut restored = learner(kind);
             restored.restore(&memory).unwrap();
             let (mut a, mut b) = (Vec::new(), Vec::new());
             whole.learn(second.rows(), Some(&mut a));
             restored.learn(second.rows(), Some(&mut b));
-            assert!(same(&a, &b), "{} cut at {cut}", LEARNERS[index].name());
+            assert!(same(&a, &b), "{} cut at {cut}", kind.name());
             assert_eq!(snapshot(whole.as_ref()), snapshot(restored.as_ref()));
             // Stamps go on too: saving on top of the older snapshot must find every change.
             memory.save(restored.as_ref());
@@ -364,7 +359,7 @@ fn saved_and_restored_a_learner_goes_on_as_if_nothing_had_happened() {
                 memory.contents(),
                 snapshot(whole.as_ref()),
                 "{} cut at {cut}",
-                LEARNERS[index].name()
+                kind.name()
             );
         }
     }
@@ -373,10 +368,10 @@ fn saved_and_restored_a_learner_goes_on_as_if_nothing_had_happened() {
 #[test]
 fn damaged_state_is_refused_and_never_panics() {
     let world = world(60, 5);
-    for index in 0..LEARNERS.len() {
-        let mut learner = learner(index);
+    for &kind in LEARNERS {
+        let mut learner = learner(kind);
         learner.learn(world.rows(), None);
-        let fresh = || self::learner(index);
+        let fresh = || self::learner(kind);
         survives_damage(&learner, fresh);
     }
 }
@@ -389,8 +384,8 @@ fn a_learner_that_has_seen_nothing_publishes_nothing_and_learns_nothing_from_imp
         .iter_mut()
         .enumerate()
         .for_each(|(row, label)| *label = [0.5, f64::NAN, -1.0, 2.0][row % 4]);
-    for index in 0..LEARNERS.len() {
-        let mut learner = learner(index);
+    for &kind in LEARNERS {
+        let mut learner = learner(kind);
         let empty = snapshot(learner.as_ref());
         let mut predictions = Vec::new();
         learner.learn(world.rows(), Some(&mut predictions));
@@ -398,10 +393,10 @@ fn a_learner_that_has_seen_nothing_publishes_nothing_and_learns_nothing_from_imp
         assert!(learner.publish().is_none());
         assert_eq!(empty, snapshot(learner.as_ref()));
     }
-    for index in 0..BATCH_LEARNERS.len() {
-        let name = BATCH_LEARNERS[index].name();
+    for &kind in BATCH_LEARNERS {
+        let name = kind.name();
         assert!(
-            batch_learner(index)
+            batch_learner(kind)
                 .fit(world.rows(), 1)
                 .unwrap_err()
                 .0
@@ -410,14 +405,14 @@ fn a_learner_that_has_seen_nothing_publishes_nothing_and_learns_nothing_from_imp
         );
         world.labels.fill(1.0);
         assert!(
-            batch_learner(index)
+            batch_learner(kind)
                 .fit(world.rows(), 1)
                 .unwrap_err()
                 .0
                 .contains("class 0"),
             "{name}"
         );
-        assert!(batch_learner(index).fit(world.part(0, 0).rows(), 1).is_err(), "{name}");
+        assert!(batch_learner(kind).fit(world.part(0, 0).rows(), 1).is_err(), "{name}");
         world.labels.fill(f64::INFINITY);
     }
 }
@@ -474,26 +469,36 @@ fn same_rows_and_seed_make_the_same_bytes() {
 
 #[test]
 fn memory_stays_in_bounds_over_many_rows() {
-    for index in 0..LEARNERS.len() {
-        let mut learner = learner(index);
+    for &kind in LEARNERS {
+        let mut learner = learner(kind);
         let bytes = learner.bytes();
         for seed in 0..20 {
             learner.learn(world(10_000, seed).rows(), None);
-            assert!(learner.bytes() <= bytes, "{}", LEARNERS[index].name());
+            assert!(learner.bytes() <= bytes, "{}", kind.name());
         }
         assert_eq!(learner.seen(), 200_000);
         let saved: usize = snapshot(learner.as_ref()).values().map(Vec::len).sum();
         assert!(
             saved <= bytes,
             "{}: {saved} bytes saved, {bytes} announced",
-            LEARNERS[index].name()
+            kind.name()
         );
     }
 }
 
 #[test]
 fn learners_learn() {
-    let (train, test) = (world(6_000, 20), world(4_000, 21));
+    let sane = |rows, seed| {
+        let mut world = world(rows, seed);
+        let finite = |value: &f64| if value.abs() < 1e100 { *value } else { f64::NAN };
+        let cleaned = |column: &Column| match column {
+            Column::F64(values) => Column::F64(values.iter().map(finite).collect()),
+            other => other.clone(),
+        };
+        world.frame = Frame::new(rows, world.frame.columns().iter().map(cleaned).collect());
+        world
+    };
+    let (train, test) = (sane(3_000, 20), sane(3_000, 21));
     let accuracy = |model: &Model| {
         let scores = test.scores(model);
         let right = scores
@@ -512,7 +517,8 @@ fn learners_learn() {
 #[test]
 fn an_artifact_scores_as_its_model_with_any_dictionaries() {
     let (learned, other) = (world(1_500, 9), world(300, 10));
-    for model in models(&learned) {
+    for (index, model) in models(&learned).into_iter().enumerate() {
+        let model = model.with_threshold((index % 2 == 0).then_some(0.3));
         let bytes = Artifact::write(&model, &lineage());
         let read = Artifact::read(&bytes).unwrap();
         assert_eq!(read.lineage, lineage());
@@ -588,7 +594,7 @@ fn forged_artifacts_with_a_right_hash_never_panic() {
     let mut taken = 0;
     for model in models(&learned) {
         let bytes = Artifact::write(&model, &lineage());
-        for _ in 0..3_000 {
+        for _ in 0..1_000 {
             let mut forged = bytes.clone();
             for _ in 0..1 + random.next_u64() % 4 {
                 let at = random.next_u64() as usize % forged.len();

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::codec::{CodecError, Put, Reader};
 use crate::dictionary::Dictionary;
 
 /// How a column is typed.
@@ -55,6 +56,69 @@ impl Column {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// A column of the same type without values.
+    fn empty(&self) -> Self {
+        match self {
+            Self::F64(_) => Self::F64(Vec::new()),
+            Self::F32(_) => Self::F32(Vec::new()),
+            Self::Code(_) => Self::Code(Vec::new()),
+        }
+    }
+
+    /// Whether the other column has the same type.
+    fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
+    /// Appends values `rows` of a column of the same type.
+    fn append(&mut self, other: &Self, rows: Range<usize>) {
+        match (self, other) {
+            (Self::F64(to), Self::F64(from)) => to.extend_from_slice(&from[rows]),
+            (Self::F32(to), Self::F32(from)) => to.extend_from_slice(&from[rows]),
+            (Self::Code(to), Self::Code(from)) => to.extend_from_slice(&from[rows]),
+            _ => unreachable!("columns of one place have one type: the layout was compared"),
+        }
+    }
+
+    /// Bytes of one value.
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::F64(_) => 8,
+            Self::F32(_) | Self::Code(_) => 4,
+        }
+    }
+
+    /// Appends a tag and values `rows`.
+    fn write(&self, rows: Range<usize>, out: &mut Vec<u8>) {
+        match self {
+            Self::F64(values) => {
+                out.put_u8(0);
+                values[rows].iter().for_each(|&value| out.put_f64(value));
+            }
+            Self::F32(values) => {
+                out.put_u8(1);
+                values[rows].iter().for_each(|value| out.put_u32(value.to_bits()));
+            }
+            Self::Code(values) => {
+                out.put_u8(2);
+                values[rows].iter().for_each(|&value| out.put_u32(value));
+            }
+        }
+    }
+
+    /// Reads a tag and `rows` values.
+    fn read(reader: &mut Reader<'_>, rows: usize) -> Result<Self, CodecError> {
+        let tag = reader.u8()?;
+        let bytes = reader.take(rows.saturating_mul(if tag == 0 { 8 } else { 4 }))?;
+        let (eights, fours) = (bytes.as_chunks::<8>().0, bytes.as_chunks::<4>().0);
+        match tag {
+            0 => Ok(Self::F64(eights.iter().map(|b| f64::from_le_bytes(*b)).collect())),
+            1 => Ok(Self::F32(fours.iter().map(|b| f32::from_le_bytes(*b)).collect())),
+            2 => Ok(Self::Code(fours.iter().map(|b| u32::from_le_bytes(*b)).collect())),
+            tag => Err(reader.error(format!("{tag} is no type of a column"))),
+        }
+    }
 }
 
 /// Rows of features, column by column.
@@ -89,6 +153,104 @@ impl Frame {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
+
+    /// Whether the other frame has columns of the same types in the same order.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let (mine, others) = (&self.columns, &other.columns);
+        mine.len() == others.len() && mine.iter().zip(others).all(|(a, b)| a.is_like(b))
+    }
+
+    /// A frame with the same columns and no rows.
+    #[must_use]
+    pub fn empty_like(&self) -> Self {
+        Self {
+            rows: 0,
+            columns: self.columns.iter().map(Column::empty).collect(),
+        }
+    }
+
+    /// Appends `rows` of another frame. A frame without rows takes on the columns of the other.
+    ///
+    /// # Panics
+    /// When the columns differ (see [`Frame::is_like`]) or there are no such rows: the caller's bug.
+    pub fn append(&mut self, other: &Self, rows: Range<usize>) {
+        if self.rows == 0 && !self.is_like(other) {
+            *self = other.empty_like();
+        }
+        assert!(self.is_like(other), "rows of one frame have the same columns");
+        assert!(rows.start <= rows.end && rows.end <= other.rows, "the rows are there");
+        for (to, from) in self.columns.iter_mut().zip(&other.columns) {
+            to.append(from, rows.clone());
+        }
+        self.rows += rows.len();
+    }
+
+    /// A frame of the rows picked, in this order, column by column. Nothing picked: a frame without columns.
+    ///
+    /// # Panics
+    /// When the frames have different columns or there is no such row: the caller's bug.
+    #[must_use]
+    pub fn gather(picks: &[(&Self, usize)]) -> Self {
+        let Some((first, _)) = picks.first() else {
+            return Self::default();
+        };
+        let gather = |(index, column): (usize, &Column)| match column {
+            Column::F64(_) => Column::F64(pick(picks, |frame| match &frame.columns[index] {
+                Column::F64(values) => Some(values),
+                _ => None,
+            })),
+            Column::F32(_) => Column::F32(pick(picks, |frame| match &frame.columns[index] {
+                Column::F32(values) => Some(values),
+                _ => None,
+            })),
+            Column::Code(_) => Column::Code(pick(picks, |frame| match &frame.columns[index] {
+                Column::Code(values) => Some(values),
+                _ => None,
+            })),
+        };
+        Self {
+            rows: picks.len(),
+            columns: first.columns.iter().enumerate().map(gather).collect(),
+        }
+    }
+
+    /// Bytes that the values take, without what is allocated ahead.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.value_bytes()).sum::<usize>() * self.rows
+    }
+
+    /// Appends `rows` in a checked binary form that [`Frame::read`] reads.
+    ///
+    /// # Panics
+    /// When there are no such rows: the caller's bug.
+    pub fn write(&self, rows: Range<usize>, out: &mut Vec<u8>) {
+        out.put_u64(rows.len() as u64);
+        out.put_u64(self.columns.len() as u64);
+        for column in &self.columns {
+            column.write(rows.clone(), out);
+        }
+    }
+
+    /// Reads what [`Frame::write`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that no frame wrote. Never panics.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let rows = usize::try_from(reader.u64()?).map_err(|_| reader.error("too many rows"))?;
+        let columns = reader.count(1)?;
+        let columns: Result<Vec<Column>, _> = (0..columns).map(|_| Column::read(reader, rows)).collect();
+        Ok(Self { rows, columns: columns? })
+    }
+}
+
+/// The values of one column of the rows picked.
+fn pick<'a, T: Copy + 'a>(picks: &[(&'a Frame, usize)], values: impl Fn(&'a Frame) -> Option<&'a Vec<T>>) -> Vec<T> {
+    let value = |&(frame, row): &(&'a Frame, usize)| values(frame).map(|values| values[row]);
+    let picked: Vec<T> = picks.iter().filter_map(value).collect();
+    assert_eq!(picked.len(), picks.len(), "rows of one frame have the same columns");
+    picked
 }
 
 /// A column as an encoder sees it: its values and what its codes stand for.
@@ -178,6 +340,53 @@ impl<'a> ColumnView<'a> {
             Some(fingerprint) => Category::Known(fingerprint),
             None if code == MISSING => Category::Missing,
             None => Category::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        let columns = vec![
+            Column::F64(vec![1.0, f64::NAN, 3.0]),
+            Column::F32(vec![0.5, 1.5, 2.5]),
+            Column::Code(vec![7, MISSING, 9]),
+        ];
+        Frame::new(3, columns)
+    }
+
+    fn bytes(frame: &Frame) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame.write(0..frame.rows(), &mut out);
+        out
+    }
+
+    #[test]
+    fn rows_are_appended_and_gathered() {
+        let frame = frame();
+        let mut other = Frame::default();
+        other.append(&frame, 1..3);
+        other.append(&frame, 0..1);
+        let picked = Frame::gather(&[(&frame, 1), (&other, 1), (&frame, 0)]);
+        assert_eq!(bytes(&picked), bytes(&other));
+        assert_eq!(picked.bytes(), 3 * 16);
+        assert!(picked.is_like(&frame) && !picked.is_like(&Frame::default()));
+        assert_eq!(Frame::gather(&[]), Frame::default());
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_damage_is_refused() {
+        let whole = bytes(&frame());
+        let mut reader = Reader::new(&whole);
+        assert_eq!(bytes(&Frame::read(&mut reader).unwrap()), whole);
+        reader.finish().unwrap();
+        for cut in 0..whole.len() {
+            assert!(Frame::read(&mut Reader::new(&whole[..cut])).is_err(), "cut at {cut}");
+            let mut damaged = whole.clone();
+            damaged[cut] ^= 0xff;
+            let _may_fail = Frame::read(&mut Reader::new(&damaged));
         }
     }
 }

@@ -22,8 +22,3 @@ pub mod state;
 
 #[cfg(test)]
 mod conformance;
-
-#[cfg(test)]
-mod detectors {
-    pub(crate) mod memory;
-}

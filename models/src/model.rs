@@ -41,16 +41,11 @@ pub struct Scratch {
 }
 
 impl Model {
-    /// Puts the parts together. `threshold` is the score above which the answer is class 1, where it is not 0.5.
+    /// Puts the parts together.
     ///
     /// # Errors
     /// Parts that do not fit: the scorer expects another width or answers another task.
-    pub fn new(
-        task: Task,
-        encoder: Arc<ColumnsEncoder>,
-        scorer: Arc<dyn Scorer>,
-        threshold: Option<f64>,
-    ) -> Result<Self, String> {
+    pub fn new(task: Task, encoder: Arc<ColumnsEncoder>, scorer: Arc<dyn Scorer>) -> Result<Self, String> {
         if encoder.width() != scorer.width() {
             let (made, expected) = (encoder.width(), scorer.width());
             return Err(format!(
@@ -67,8 +62,14 @@ impl Model {
             task,
             encoder,
             scorer,
-            threshold,
+            threshold: None,
         })
+    }
+
+    /// The same model, which answers class 1 above another score than 0.5 (costs of mistakes that travel with it).
+    #[must_use]
+    pub fn with_threshold(self, threshold: Option<f64>) -> Self {
+        Self { threshold, ..self }
     }
 
     /// What the model answers for.

@@ -8,8 +8,6 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::metrics::Metrics;
 
 /// How often the harness looks again while it waits.
@@ -206,7 +204,7 @@ impl Daemon {
     /// # Panics
     /// When the daemon does not end within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        self.signal(Signal::TERM);
+        self.signal("TERM");
         let until = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
@@ -223,14 +221,17 @@ impl Daemon {
 
     /// SIGKILL: the process gets no chance to tidy up.
     pub fn kill(&mut self) -> ExitStatus {
-        self.signal(Signal::KILL);
+        self.child.kill().expect("the daemon is our child");
         self.child.wait().expect("the daemon is our child")
     }
 
-    /// Any signal.
-    pub fn signal(&self, signal: Signal) {
-        // A process that has ended and was waited for has no id any more; one not waited for takes the signal silently.
-        kill_process(Pid::from_child(&self.child), signal).expect("the daemon is our child");
+    /// Any signal, by its name without `SIG`. It goes through the shell's `kill`: a crate for it would give the engine's
+    /// dependencies other features here than alone, and so a second build of all of them.
+    pub fn signal(&self, name: &str) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &self.pid().to_string()]);
+        let status = shell.status().expect("a shell");
+        assert!(status.success(), "cannot send SIG{name} to the daemon: {status}");
     }
 
     fn log_end(&self) -> String {

@@ -158,7 +158,6 @@ impl Broker {
             .prefix("driftmill-kafka-")
             .tempdir()
             .map_err(|error| error.to_string())?;
-        let dir = dir.keep();
         let mut command = script();
         command.args([
             "start",
@@ -169,7 +168,7 @@ impl Broker {
             "--dir",
         ]);
         let output = command
-            .arg(&dir)
+            .arg(dir.path())
             .output()
             .map_err(|error| format!("scripts/kafka/kafka: {error}"))?;
         if !output.status.success() {
@@ -178,7 +177,7 @@ impl Broker {
         let bootstrap = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(Self {
             bootstrap,
-            dir: Some(dir),
+            dir: Some(dir.keep()),
             owned: true,
         })
     }

@@ -55,7 +55,7 @@ fn unsupported(column: &str, kind: &DataType) -> ConnectError {
     )
 }
 
-/// The type among those of [`View`] that a column is cast to before it is written.
+/// The type among those of [`Typed`] that a column is cast to before it is written.
 fn written_as(kind: &DataType) -> Option<DataType> {
     Some(match kind {
         DataType::Int8 | DataType::Int16 | DataType::Int32 => DataType::Int64,
@@ -78,7 +78,7 @@ fn written_as(kind: &DataType) -> Option<DataType> {
     })
 }
 
-/// The column as one of the types of [`View`].
+/// The column as one of the types of [`Typed`].
 fn plain(name: &str, array: &ArrayRef) -> Result<ArrayRef, ConnectError> {
     let kind = array.data_type();
     let target = written_as(kind).ok_or_else(|| unsupported(name, kind))?;
@@ -101,7 +101,7 @@ fn plain(name: &str, array: &ArrayRef) -> Result<ArrayRef, ConnectError> {
 }
 
 /// The values of a column, typed once for the whole batch.
-enum View<'a> {
+enum Typed<'a> {
     Null,
     Bool(&'a BooleanBuffer),
     Int(&'a [i64]),
@@ -115,7 +115,7 @@ enum View<'a> {
     Date(&'a [i32]),
 }
 
-impl<'a> View<'a> {
+impl<'a> Typed<'a> {
     fn new(array: &'a ArrayRef) -> Self {
         match array.data_type() {
             DataType::Boolean => Self::Bool(array.as_boolean().values()),
@@ -173,7 +173,7 @@ fn float<F: zmij::Float>(value: F, finite: bool, out: &mut Vec<u8>) {
 struct Cells<'a> {
     prefix: &'a [u8],
     nulls: Option<&'a NullBuffer>,
-    view: View<'a>,
+    view: Typed<'a>,
 }
 
 impl Encoder for JsonEncoder {
@@ -203,7 +203,7 @@ impl Encoder for JsonEncoder {
             .map(|(array, prefix)| Cells {
                 prefix,
                 nulls: array.nulls(),
-                view: View::new(array),
+                view: Typed::new(array),
             })
             .collect();
         let end = closing(columns.is_empty(), suffix);

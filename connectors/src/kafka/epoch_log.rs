@@ -20,6 +20,9 @@ use crate::error::{ConnectError, Fault};
 /// How long the log may show no progress while it is read.
 const STALL: Duration = Duration::from_secs(30);
 
+/// Receives the epoch of a record's key and its payload, and answers with the number of the epoch.
+type Each<'a> = dyn FnMut(Option<u64>, &[u8]) -> Result<u64, ConnectError> + 'a;
+
 /// Name of the topic that holds the epoch log of a pipeline.
 #[must_use]
 pub fn topic_name(pipeline: &str) -> String {
@@ -90,10 +93,7 @@ impl EpochLog {
     }
 
     /// Hands every record that was not read yet to `each`, oldest first: the epoch of its key, and its payload.
-    pub(super) fn read(
-        &mut self,
-        each: &mut dyn FnMut(Option<u64>, &[u8]) -> Result<u64, ConnectError>,
-    ) -> Result<(), ConnectError> {
+    pub(super) fn read(&mut self, each: &mut Each<'_>) -> Result<(), ConnectError> {
         let (oldest, end) = Admin::connect(&self.connection, "sink")?.bounds(&self.topic, 0)?;
         self.position = self.position.max(oldest);
         if self.position >= end {
@@ -114,12 +114,7 @@ impl EpochLog {
         result
     }
 
-    fn read_from(
-        &mut self,
-        intake: &mut Intake,
-        end: i64,
-        each: &mut dyn FnMut(Option<u64>, &[u8]) -> Result<u64, ConnectError>,
-    ) -> Result<(), ConnectError> {
+    fn read_from(&mut self, intake: &mut Intake, end: i64, each: &mut Each<'_>) -> Result<(), ConnectError> {
         let mut moved = Instant::now();
         while self.position < end {
             let before = self.position;

@@ -13,6 +13,7 @@ mod native;
 mod options;
 pub mod producer;
 mod sink;
+mod sorter;
 mod source;
 mod transactional;
 mod watch;

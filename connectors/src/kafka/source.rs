@@ -16,12 +16,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Consumer, close};
-use super::native::{Fetched, Intake};
+use super::native::Intake;
 use super::options::{Connection, OPTIONS, SASL, TLS};
+use super::sorter::{Cursor, Sorter, State};
 use super::watch::{self, Notice, Watcher};
-use super::{ANSWER, explain, is_permanent};
+use super::{ANSWER, explain};
 use crate::error::{ConnectError, Fault};
-use crate::records::{Partition, Record, Records};
+use crate::records::Partition;
 use crate::source::{OpenSource, Source, SourceEvent, SourceKind, Start};
 
 /// How often log lines of the client are collected.
@@ -145,7 +146,7 @@ pub(super) fn consumer(connection: &Connection, name: &str) -> Result<Consumer, 
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
             ("check.crcs", "true"),
-            // All partitions together; each holds at most this much, so it is the bound of the whole client.
+            // One queue for all partitions, so this bounds the whole client.
             ("queued.max.messages.kbytes", "65536"),
             // A consumer that has emptied a full queue stalls that long; the default is a second.
             ("fetch.queue.backoff.ms", "5"),
@@ -183,25 +184,6 @@ impl OpenSource for OpenKafka {
         findings.extend(source.try_reading(&first)?);
         Ok(findings)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Reading,
-    /// Given back until `resume`.
-    Paused,
-    /// The broker refused the position; whether it is really gone is being asked.
-    Doubtful,
-    /// A gap was reported. Nothing is read until the partition is assigned again.
-    Gone,
-}
-
-struct Cursor {
-    /// The offset that the owner is due next.
-    next: i64,
-    /// The offset that the consumer is due next.
-    fetched: i64,
-    state: State,
 }
 
 struct KafkaSource {
@@ -451,16 +433,7 @@ impl KafkaSource {
         let Some(intake) = self.intake.as_mut() else {
             return Err(closed(&self.place));
         };
-        let mut sorter = Sorter {
-            topics: &self.topics,
-            cursors: &mut self.cursors,
-            place: &self.place,
-            run: None,
-            open: Vec::new(),
-            ends: Vec::new(),
-            doubtful: Vec::new(),
-            trouble: None,
-        };
+        let mut sorter = Sorter::new(&self.topics, &mut self.cursors, &self.place);
         for message in intake.fetch(wait).iter() {
             sorter.put(&message);
         }
@@ -503,131 +476,6 @@ fn closed(place: &str) -> ConnectError {
         "the source was used after it was closed",
         "report this as a bug",
     )
-}
-
-/// Messages of one fetch on their way into events.
-struct Sorter<'a> {
-    topics: &'a [String],
-    cursors: &'a mut BTreeMap<Partition, Cursor>,
-    place: &'a str,
-    /// Identity of topic and partition of the message before, and the index of its records in `open`; `None` for
-    /// a partition that is not being read.
-    run: Option<((usize, i32), Option<usize>)>,
-    open: Vec<Records>,
-    ends: Vec<(Partition, i64)>,
-    doubtful: Vec<Partition>,
-    trouble: Option<ConnectError>,
-}
-
-impl Sorter<'_> {
-    fn put(&mut self, message: &Fetched<'_>) {
-        if let Some(code) = message.error() {
-            self.put_error(code, message);
-            return;
-        }
-        let place = message.place();
-        let index = match self.run {
-            Some((last, index)) if last == place => index,
-            _ => self.find(message),
-        };
-        self.run = Some((place, index));
-        let Some(index) = index else { return };
-        let partition = self.open[index].partition();
-        let Some(cursor) = self.cursors.get_mut(&partition) else {
-            return;
-        };
-        let offset = message.offset();
-        // What was fetched before the partition was given back and taken again.
-        if offset < cursor.fetched {
-            return;
-        }
-        let record = Record {
-            offset,
-            timestamp_ms: message.timestamp_ms(),
-            key: message.key(),
-            payload: message.payload(),
-        };
-        if !self.open[index].push(record) {
-            self.open.push(Records::new(partition));
-            let index = self.open.len() - 1;
-            self.open[index].push(record);
-            self.run = Some((place, Some(index)));
-        }
-        cursor.fetched = offset + 1;
-    }
-
-    /// Where records of the message's partition go.
-    fn find(&mut self, message: &Fetched<'_>) -> Option<usize> {
-        let partition = self.partition(message)?;
-        if self.cursors.get(&partition)?.state != State::Reading {
-            return None;
-        }
-        let open = self.open.iter().rposition(|records| records.partition() == partition);
-        Some(open.unwrap_or_else(|| {
-            self.open.push(Records::new(partition));
-            self.open.len() - 1
-        }))
-    }
-
-    fn partition(&self, message: &Fetched<'_>) -> Option<Partition> {
-        let name = message.topic();
-        let topic = self.topics.iter().position(|topic| topic == name)?;
-        Some(Partition {
-            topic: u16::try_from(topic).ok()?,
-            partition: message.partition(),
-        })
-    }
-
-    fn put_error(&mut self, code: RDKafkaErrorCode, message: &Fetched<'_>) {
-        let partition = self.partition(message);
-        let cursor = partition.and_then(|partition| self.cursors.get_mut(&partition));
-        if let (Some(partition), Some(cursor)) = (partition, cursor) {
-            match code {
-                RDKafkaErrorCode::PartitionEOF => {
-                    if cursor.state == State::Reading && message.offset() >= cursor.fetched {
-                        cursor.fetched = message.offset();
-                        self.ends.push((partition, message.offset()));
-                    }
-                    return;
-                }
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                    if cursor.state == State::Reading {
-                        cursor.state = State::Doubtful;
-                        self.doubtful.push(partition);
-                        self.run = None;
-                    }
-                    return;
-                }
-                _ => {}
-            }
-        }
-        self.put_trouble(code, message);
-    }
-
-    fn put_trouble(&mut self, code: RDKafkaErrorCode, message: &Fetched<'_>) {
-        let text = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-        let place = format!(
-            "{}, topic `{}` partition {} offset {}",
-            self.place,
-            message.topic(),
-            message.partition(),
-            message.offset()
-        );
-        // The client goes on behind a batch that it cannot read: that would be a silent gap.
-        let skips = matches!(
-            code,
-            RDKafkaErrorCode::BadMessage
-                | RDKafkaErrorCode::BadCompression
-                | RDKafkaErrorCode::NotImplemented
-                | RDKafkaErrorCode::InvalidMessage
-        );
-        if skips || is_permanent(code) {
-            self.trouble
-                .get_or_insert_with(|| explain(&place, &KafkaError::MessageConsumption(code), Some(text)));
-        } else {
-            tracing::warn!(%place, ?code, "{text}");
-        }
-    }
 }
 
 impl Source for KafkaSource {

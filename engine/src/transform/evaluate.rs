@@ -169,16 +169,20 @@ impl Program {
     }
 }
 
-/// The text of an error without the names of the layers that it went through.
+/// The first line of [`root_text`].
 pub(super) fn message(error: &DataFusionError) -> String {
-    let text = match error.find_root() {
+    root_text(error).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// The text of an error without the names of the layers that it went through.
+pub(super) fn root_text(error: &DataFusionError) -> String {
+    match error.find_root() {
         DataFusionError::ArrowError(error, _) => error.to_string(),
         DataFusionError::Execution(text) | DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => {
             text.clone()
         }
         other => other.strip_backtrace(),
-    };
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    }
 }
 
 fn wrong_batch(column: usize) -> DataFusionError {
@@ -262,7 +266,7 @@ fn isolate<T, E>(
     reason: impl Fn(&E) -> String,
 ) -> (Vec<(Range<usize>, T)>, Failed) {
     let (mut pieces, mut failed) = (Vec::new(), Vec::new());
-    let mut pending = vec![0..rows];
+    let mut pending: Vec<Range<usize>> = std::iter::once(0..rows).collect();
     while let Some(range) = pending.pop() {
         match evaluate(&range) {
             Ok(piece) => pieces.push((range, piece)),

@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::ast::{Select, SelectItem, SetExpr, Statement};
 use tokio::runtime::Runtime;
 
 use super::classify::{TABLE, classify};
-use super::evaluate::{Program, message};
+use super::evaluate::{Program, message, root_text};
 use super::text::{DEPTH_MAX, Text};
 use super::{SqlError, Transform};
 
@@ -329,10 +329,7 @@ fn unqualified(expr: Expr) -> Result<Expr, DataFusionError> {
 }
 
 /// An integer overflow is an error of its row, where DataFusion would wrap around without a word.
-fn checked_arithmetic(
-    expr: Arc<dyn PhysicalExpr>,
-    schema: &Schema,
-) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+fn checked_arithmetic(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let checked = expr.transform_up(|expr| {
         let checked = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
             let wraps = matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply);
@@ -431,9 +428,8 @@ fn canonical(read: &Schema, parts: &Parts, output: &Schema) -> String {
 
 /// An error of DataFusion's about the SQL: its first line, and what follows as help.
 fn refused(error: &DataFusionError, at: Option<usize>) -> SqlError {
-    let text = error.find_root().strip_backtrace();
-    let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let text = root_text(error);
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let refusal = SqlError::new(at, format!("[features] sql: {}", first.trim()));
     if rest.trim().is_empty() {
         refusal

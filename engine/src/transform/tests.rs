@@ -239,7 +239,7 @@ fn what_a_stream_cannot_answer_is_refused_by_name_and_place() {
         ("SELECT id, @1 / 0 AS x FROM source", "fails for every record"),
         (
             "SELECT id, @CAST('abc' AS INT) AS x FROM source",
-            "fails for every record",
+            "Cannot cast string 'abc'",
         ),
         (
             "SELECT id, @repeat(carrier, delay) AS x FROM source",
@@ -254,7 +254,7 @@ fn what_a_stream_cannot_answer_is_refused_by_name_and_place() {
             "argument 3 of `replace`",
         ),
         ("SELECT id FRM @source", "syntax error"),
-        ("SELECT id, @FROM source", "syntax error"),
+        ("SELECT id AS FROM @source", "syntax error"),
         ("SELECT * @REPLACE (delay + 1 AS delay) FROM source", "* REPLACE"),
     ];
     let mut wrong = Vec::new();
@@ -437,7 +437,8 @@ fn overflow_fails_its_row_instead_of_wrapping() {
     for (sql, bad) in [
         ("delay + 1", vec![1]),
         ("delay - 1", vec![3]),
-        ("(delay * 2) + 0", vec![1, 3]), ("-delay", vec![3]),
+        ("(delay * 2) + 0", vec![1, 3]),
+        ("-delay", vec![3]),
     ] {
         let out = planned(&format!("SELECT {sql} AS x FROM source")).apply(&batch);
         check_balance(&out, 4);
@@ -690,23 +691,4 @@ fn a_failing_row_changes_no_other_however_the_input_is_cut() {
             "{sql}"
         );
     }
-}
-
-#[test]
-fn tmp_speed() {
-    let sql = "SELECT id, ts, carrier, CAST(FLOOR(\"schedDep\" / 100) AS BIGINT) AS hour, distance * 1.609344 AS km, LN(distance + 1) AS log_distance, COALESCE(distance, 55.0) AS temp_f, (COALESCE(distance, 55.0) - 32) * 5.0 / 9.0 AS temp_c, COALESCE(seats, 0) * COALESCE(seats, 0) AS wind2, CASE WHEN carrier = 'JFK' THEN 1 ELSE 0 END AS is_jfk, UPPER(carrier) AS dest FROM source WHERE delay > -3";
-    let t = planned(sql);
-    for rows in [1usize, 256, 8192] {
-        let b = read(&t, &random_batch(&mut Pcg64::seed_from_u64(9), rows));
-        let n = 2_000_000 / (rows + 200);
-        let s = std::time::Instant::now();
-        for _ in 0..n { std::hint::black_box(t.apply(&b)); }
-        eprintln!("{rows} {:?}", s.elapsed() / n as u32);
-    }
-    eprintln!("{}", t.canonical());
-    let t = planned("SELECT CAST(carrier AS BIGINT) AS n FROM source");
-    let b = texts(&vec![Some("x"); 8192]);
-    let s = std::time::Instant::now();
-    t.apply(&b);
-    eprintln!("all fail {:?}", s.elapsed());
 }

@@ -46,7 +46,12 @@ impl Alarm {
     /// No verdict yet.
     #[must_use]
     pub fn new(params: AlarmParams) -> Self {
-        Self { params, history: 0, raised_at: None, seen: 0 }
+        Self {
+            params,
+            history: 0,
+            raised_at: None,
+            seen: 0,
+        }
     }
 
     /// Takes the next verdict, made at `at` (rows so far, or ms of event time; never falling).
@@ -62,7 +67,10 @@ impl Alarm {
             let calm = hits == 0 && status == DriftStatus::Stable;
             return if calm { AlarmState::Quiet } else { AlarmState::Pending };
         }
-        if self.raised_at.is_some_and(|last| at.saturating_sub(last) < self.params.cooldown) {
+        if self
+            .raised_at
+            .is_some_and(|last| at.saturating_sub(last) < self.params.cooldown)
+        {
             return AlarmState::Cooling;
         }
         self.raised_at = Some(at);
@@ -82,7 +90,12 @@ impl Alarm {
         let raised = reader.u8()? == 1;
         let at = reader.u64()?.cast_signed();
         reader.finish()?;
-        Ok(Self { params, history, raised_at: raised.then_some(at), seen })
+        Ok(Self {
+            params,
+            history,
+            raised_at: raised.then_some(at),
+            seen,
+        })
     }
 }
 
@@ -110,7 +123,11 @@ mod tests {
     use super::*;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
 
-    const PARAMS: AlarmParams = AlarmParams { needed: 2, of: 3, cooldown: 50 };
+    const PARAMS: AlarmParams = AlarmParams {
+        needed: 2,
+        of: 3,
+        cooldown: 50,
+    };
 
     /// d drift, w warning, s stable, i insufficient; ten rows a verdict.
     fn run(alarm: &mut Alarm, from: i64, verdicts: &str) -> Vec<AlarmState> {
@@ -120,22 +137,41 @@ mod tests {
             's' => DriftStatus::Stable,
             _ => DriftStatus::InsufficientData,
         };
-        verdicts.chars().zip(from..).map(|(c, i)| alarm.update(status(c), 10 * i)).collect()
+        verdicts
+            .chars()
+            .zip(from..)
+            .map(|(c, i)| alarm.update(status(c), 10 * i))
+            .collect()
     }
 
     #[test]
     fn persistence_and_cooldown() {
         let mut alarm = Alarm::new(PARAMS);
-        assert_eq!(run(&mut alarm, 0, "sdssswdwd"), [Quiet, Pending, Pending, Pending, Quiet, Pending, Pending, Pending, Raised]);
-        assert_eq!(run(&mut alarm, 9, "ddddd"), [Pending, Cooling, Cooling, Cooling, Raised]);
+        assert_eq!(
+            run(&mut alarm, 0, "sdssswdwd"),
+            [
+                Quiet, Pending, Pending, Pending, Quiet, Pending, Pending, Pending, Raised
+            ]
+        );
+        assert_eq!(
+            run(&mut alarm, 9, "ddddd"),
+            [Pending, Cooling, Cooling, Cooling, Raised]
+        );
         assert_eq!(alarm.raised_at(), Some(130));
     }
 
     #[test]
     fn no_data_is_neither_drift_nor_calm() {
         let mut alarm = Alarm::new(PARAMS);
-        assert_eq!(run(&mut alarm, 0, "idiid"), [InsufficientData, Pending, InsufficientData, InsufficientData, Raised]);
-        let mut once = Alarm::new(AlarmParams { needed: 1, of: 1, cooldown: 0 });
+        assert_eq!(
+            run(&mut alarm, 0, "idiid"),
+            [InsufficientData, Pending, InsufficientData, InsufficientData, Raised]
+        );
+        let mut once = Alarm::new(AlarmParams {
+            needed: 1,
+            of: 1,
+            cooldown: 0,
+        });
         assert_eq!(run(&mut once, 0, "dsdi"), [Raised, Quiet, Raised, InsufficientData]);
     }
 

@@ -15,11 +15,19 @@ pub struct Ks;
 impl WindowDetector for Ks {
     fn test(&self, reference: &[f64], current: &[f64]) -> WindowTest {
         if reference.is_empty() || current.is_empty() {
-            return WindowTest { statistic: 0.0, p_value: 1.0, effect: 0.0 };
+            return WindowTest {
+                statistic: 0.0,
+                p_value: 1.0,
+                effect: 0.0,
+            };
         }
         let statistic = distance(&sorted(reference), &sorted(current));
         let p_value = p_value(statistic, reference.len(), current.len());
-        WindowTest { statistic, p_value, effect: statistic }
+        WindowTest {
+            statistic,
+            p_value,
+            effect: statistic,
+        }
     }
 }
 

@@ -25,7 +25,10 @@ impl Memory {
 
     /// All chunks as one value that can be compared.
     pub(crate) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
-        self.chunks.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect()
+        self.chunks
+            .iter()
+            .map(|(name, (_, bytes))| (name.clone(), bytes.clone()))
+            .collect()
     }
 
     /// The chunks, to be damaged.
@@ -53,7 +56,11 @@ impl ChunkSource for Memory {
     }
 
     fn names(&self, prefix: &str) -> Vec<String> {
-        self.chunks.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+        self.chunks
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 }
 
@@ -80,7 +87,10 @@ pub(crate) fn survives_damage<S: State>(state: &S, fresh: impl Fn() -> S) {
                 }
                 damaged.chunks.insert(other.clone(), (0, content));
             }
-            assert!(fresh().restore(&damaged).is_err(), "chunk {name} cut to {cut} bytes was taken");
+            assert!(
+                fresh().restore(&damaged).is_err(),
+                "chunk {name} cut to {cut} bytes was taken"
+            );
             if let Some(target) = damaged.chunks.get_mut(name) {
                 target.1.clone_from(bytes);
                 target.1[cut] ^= 0xff;

@@ -36,7 +36,11 @@ mod tests {
         let document = Document::parse("test.toml", text, &|_| None).map_err(|p| p.render())?;
         let mut problems = document.problems();
         document.root().check(kind.fields(), &mut problems);
-        let context = BuildContext { task: Task::Binary, columns: &[], seed: 1 };
+        let context = BuildContext {
+            task: Task::Binary,
+            columns: &[],
+            seed: 1,
+        };
         let built = kind.build(&document.root(), &context, &mut problems);
         match built {
             Some(built) if problems.is_empty() => Ok(*built),
@@ -72,7 +76,9 @@ mod tests {
     #[test]
     fn every_stream_detector_begins_without_an_opinion_and_finds_a_change() {
         for kind in DETECTORS {
-            let Ok(Detector::Stream(mut detector)) = build(kind.name(), "") else { continue };
+            let Ok(Detector::Stream(mut detector)) = build(kind.name(), "") else {
+                continue;
+            };
             assert_eq!(detector.update(0.1).status, DriftStatus::InsufficientData);
             let mut found = false;
             for i in 0..4_000_u32 {

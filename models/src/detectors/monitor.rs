@@ -133,13 +133,15 @@ impl Monitor {
         self.stamp += 1;
         let first = self.reference.room().min(frame.rows());
         if first > 0 {
-            self.reference.extend(first, self.stamp, |column, row| value(frame, column, row));
+            self.reference
+                .extend(first, self.stamp, |column, row| value(frame, column, row));
             self.prepare();
         }
         // Of more rows than the window holds only the last would stay.
         let skip = first.max(frame.rows().saturating_sub(self.params.window_rows.max(1)));
         let count = frame.rows() - skip;
-        self.window.extend(count, self.stamp, |column, row| value(frame, column, skip + row));
+        self.window
+            .extend(count, self.stamp, |column, row| value(frame, column, skip + row));
         self.since_test += (frame.rows() - first) as u64;
     }
 
@@ -188,7 +190,9 @@ impl Monitor {
         self.prepared.clear();
         if self.reference.is_full() {
             let columns = self.columns.iter().enumerate();
-            self.prepared = columns.map(|(place, column)| self.prepare_column(place, column.kind)).collect();
+            self.prepared = columns
+                .map(|(place, column)| self.prepare_column(place, column.kind))
+                .collect();
         }
     }
 
@@ -199,18 +203,33 @@ impl Monitor {
         let mut present: Vec<f64> = rows.into_iter().filter(|value| !value.is_nan()).collect();
         let values = match kind {
             ColumnKind::Number => {
-                let resampling =
-                    Resampling { window: self.params.window_rows, block, seed: self.params.seed ^ place as u64 };
-                let calibration = if block > 1 { calibrate(&present, &resampling) } else { None };
+                let resampling = Resampling {
+                    window: self.params.window_rows,
+                    block,
+                    seed: self.params.seed ^ place as u64,
+                };
+                let calibration = if block > 1 {
+                    calibrate(&present, &resampling)
+                } else {
+                    None
+                };
                 present.sort_unstable_by(f64::total_cmp);
-                Values::Numbers { sorted: present, calibration: calibration.unwrap_or(Calibration::INDEPENDENT) }
+                Values::Numbers {
+                    sorted: present,
+                    calibration: calibration.unwrap_or(Calibration::INDEPENDENT),
+                }
             }
             ColumnKind::Category => {
                 let counts = count(&present);
                 let codes: Vec<u64> = counts.keys().copied().collect();
-                let places: Vec<usize> =
-                    present.iter().map(|value| codes.binary_search(&value.to_bits()).unwrap_or(0)).collect();
-                Values::Categories { inflation: shares::inflation(&places, codes.len(), block), counts }
+                let places: Vec<usize> = present
+                    .iter()
+                    .map(|value| codes.binary_search(&value.to_bits()).unwrap_or(0))
+                    .collect();
+                Values::Categories {
+                    inflation: shares::inflation(&places, codes.len(), block),
+                    counts,
+                }
             }
         };
         Prepared {
@@ -231,7 +250,15 @@ impl Monitor {
             Values::Categories { counts, inflation } => Some(categories(counts, &present, *inflation, rate)),
         };
         let before = (prepared.missing, self.reference.len());
-        [values, Some(shares::difference(before, (absent, rows.len()), prepared.missing_inflation, rate))]
+        [
+            values,
+            Some(shares::difference(
+                before,
+                (absent, rows.len()),
+                prepared.missing_inflation,
+                rate,
+            )),
+        ]
     }
 
     fn verdict(&self, column: &ColumnSpec, aspect: Aspect, test: Option<ShareTest>) -> FeatureVerdict {
@@ -239,14 +266,25 @@ impl Monitor {
         let (status, test) = match test {
             Some(test) => (DriftStatus::Stable, test),
             None => {
-                let none = ShareTest { statistic: 0.0, p_value: 1.0, effect: 0.0, threshold: 0.0 };
+                let none = ShareTest {
+                    statistic: 0.0,
+                    p_value: 1.0,
+                    effect: 0.0,
+                    threshold: 0.0,
+                };
                 (DriftStatus::InsufficientData, none)
             }
         };
         FeatureVerdict {
             feature: column.name.clone(),
             aspect,
-            verdict: Verdict { status, score: test.statistic, effect: test.effect, threshold: test.threshold, rows },
+            verdict: Verdict {
+                status,
+                score: test.statistic,
+                effect: test.effect,
+                threshold: test.threshold,
+                rows,
+            },
             p_value: test.p_value,
             p_adjusted: test.p_value,
         }
@@ -254,8 +292,10 @@ impl Monitor {
 
     /// Adjusts the p-values of all tests that were made, and decides.
     fn adjust(&self, verdicts: &mut [FeatureVerdict]) {
-        let mut made: Vec<&mut FeatureVerdict> =
-            verdicts.iter_mut().filter(|v| v.verdict.status != DriftStatus::InsufficientData).collect();
+        let mut made: Vec<&mut FeatureVerdict> = verdicts
+            .iter_mut()
+            .filter(|v| v.verdict.status != DriftStatus::InsufficientData)
+            .collect();
         let p_values: Vec<f64> = made.iter().map(|v| v.p_value).collect();
         for (found, adjusted) in made.iter_mut().zip(fdr::adjusted(&p_values)) {
             let significant = adjusted <= self.params.false_alarm_rate;
@@ -281,9 +321,10 @@ fn value(frame: &Frame, column: usize, row: usize) -> f64 {
     match frame.columns().get(column) {
         Some(Column::F64(values)) => values.get(row).copied().unwrap_or(f64::NAN),
         Some(Column::F32(values)) => values.get(row).map_or(f64::NAN, |&value| f64::from(value)),
-        Some(Column::Code(codes)) => {
-            codes.get(row).filter(|&&code| code != MISSING).map_or(f64::NAN, |&code| f64::from(code))
-        }
+        Some(Column::Code(codes)) => codes
+            .get(row)
+            .filter(|&&code| code != MISSING)
+            .map_or(f64::NAN, |&code| f64::from(code)),
         None => f64::NAN,
     }
 }
@@ -310,7 +351,10 @@ fn categories(before: &BTreeMap<u64, u64>, present: &[f64], inflation: f64, rate
     let now = count(present);
     let codes: std::collections::BTreeSet<u64> = before.keys().chain(now.keys()).copied().collect();
     let column = |counts: &BTreeMap<u64, u64>| -> Vec<u64> {
-        codes.iter().map(|code| counts.get(code).copied().unwrap_or(0)).collect()
+        codes
+            .iter()
+            .map(|code| counts.get(code).copied().unwrap_or(0))
+            .collect()
     };
     shares::categories(&column(before), &column(&now), inflation, rate)
 }
@@ -322,7 +366,12 @@ const WINDOW: &str = "window/";
 impl State for Monitor {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(HEAD, self.stamp, &mut |out| {
-            for number in [self.stamp, self.since_test, self.reference.written(), self.window.written()] {
+            for number in [
+                self.stamp,
+                self.since_test,
+                self.reference.written(),
+                self.window.written(),
+            ] {
                 out.put_u64(number);
             }
         });
@@ -403,7 +452,12 @@ impl Component for KsKind {
 }
 
 impl Kind<Detector> for KsKind {
-    fn build(&self, section: &Section<'_>, context: &BuildContext<'_>, problems: &mut Problems) -> Option<Box<Detector>> {
+    fn build(
+        &self,
+        section: &Section<'_>,
+        context: &BuildContext<'_>,
+        problems: &mut Problems,
+    ) -> Option<Box<Detector>> {
         let default = MonitorParams::default();
         let params = MonitorParams {
             reference_rows: section.get_or("reference_rows", default.reference_rows, problems),
@@ -417,18 +471,41 @@ impl Kind<Detector> for KsKind {
         let rate = params.false_alarm_rate;
         let blocks = params.reference_rows / params.block_rows.max(1);
         let checks = [
-            ("reference_rows", params.reference_rows >= ROWS_MIN, "`reference_rows` is at least 30"),
-            ("window_rows", params.window_rows >= ROWS_MIN, "`window_rows` is at least 30"),
+            (
+                "reference_rows",
+                params.reference_rows >= ROWS_MIN,
+                "`reference_rows` is at least 30",
+            ),
+            (
+                "window_rows",
+                params.window_rows >= ROWS_MIN,
+                "`window_rows` is at least 30",
+            ),
             ("step_rows", params.step_rows >= 1, "`step_rows` is at least 1"),
             ("block_rows", params.block_rows >= 1, "`block_rows` is at least 1"),
-            ("block_rows", blocks >= BLOCKS_MIN, "`reference_rows` holds fewer than 10 blocks of `block_rows`"),
-            ("false_alarm_rate", rate > 0.0 && rate < 1.0, "`false_alarm_rate` is a share between 0 and 1"),
-            ("effect_min", (0.0..=1.0).contains(&params.effect_min), "`effect_min` is from 0 to 1"),
+            (
+                "block_rows",
+                blocks >= BLOCKS_MIN,
+                "`reference_rows` holds fewer than 10 blocks of `block_rows`",
+            ),
+            (
+                "false_alarm_rate",
+                rate > 0.0 && rate < 1.0,
+                "`false_alarm_rate` is a share between 0 and 1",
+            ),
+            (
+                "effect_min",
+                (0.0..=1.0).contains(&params.effect_min),
+                "`effect_min` is from 0 to 1",
+            ),
         ];
         for (key, _, message) in checks.iter().filter(|(_, holds, _)| !holds) {
             problems.push(section.key_span(key), (*message).to_owned(), None);
         }
-        checks.iter().all(|(_, holds, _)| *holds).then(|| Box::new(Detector::Features(params)))
+        checks
+            .iter()
+            .all(|(_, holds, _)| *holds)
+            .then(|| Box::new(Detector::Features(params)))
     }
 }
 
@@ -450,7 +527,10 @@ mod tests {
     };
 
     fn columns() -> Vec<ColumnSpec> {
-        let column = |name: &str, kind| ColumnSpec { name: name.to_owned(), kind };
+        let column = |name: &str, kind| ColumnSpec {
+            name: name.to_owned(),
+            kind,
+        };
         vec![
             column("amount", ColumnKind::Number),
             column("hour", ColumnKind::Number),
@@ -465,13 +545,29 @@ mod tests {
     /// Rows whose amount is shifted, of whose hours a share is missing, and of whose carriers a share is new.
     fn frame(rng: &mut Pcg64Mcg, rows: usize, shift: f64, missing: f64, new: f64) -> Frame {
         let amounts = (0..rows).map(|_| uniform(rng) + shift).collect();
-        let hours = (0..rows).map(|_| if uniform(rng) < missing { f64::NAN } else { uniform(rng) }).collect();
-        let carriers = (0..rows).map(|_| if uniform(rng) < new { 9 } else { (uniform(rng) * 4.0) as u32 }).collect();
-        Frame::new(rows, vec![Column::F64(amounts), Column::F64(hours), Column::Code(carriers)])
+        let hours = (0..rows)
+            .map(|_| if uniform(rng) < missing { f64::NAN } else { uniform(rng) })
+            .collect();
+        let carriers = (0..rows)
+            .map(|_| {
+                if uniform(rng) < new {
+                    9
+                } else {
+                    (uniform(rng) * 4.0) as u32
+                }
+            })
+            .collect();
+        Frame::new(
+            rows,
+            vec![Column::F64(amounts), Column::F64(hours), Column::Code(carriers)],
+        )
     }
 
     fn statuses(verdicts: &[FeatureVerdict]) -> Vec<(&str, Aspect, DriftStatus)> {
-        verdicts.iter().map(|v| (v.feature.as_str(), v.aspect, v.verdict.status)).collect()
+        verdicts
+            .iter()
+            .map(|v| (v.feature.as_str(), v.aspect, v.verdict.status))
+            .collect()
     }
 
     fn drifted(verdicts: &[FeatureVerdict]) -> Vec<(&str, Aspect)> {
@@ -491,12 +587,21 @@ mod tests {
             let mut monitor = Monitor::new(&columns(), PARAMS);
             monitor.observe(&frame(&mut rng, 3_500, 0.0, 0.02, 0.0));
             assert!(!monitor.is_due());
-            assert!(monitor.test().iter().all(|v| v.verdict.status == DriftStatus::InsufficientData));
+            assert!(
+                monitor
+                    .test()
+                    .iter()
+                    .all(|v| v.verdict.status == DriftStatus::InsufficientData)
+            );
             monitor.observe(&frame(&mut rng, 1_000, shift, missing, new));
             assert!(monitor.is_due());
             assert_eq!(monitor.rows(), (3_000, 1_000));
             let verdicts = monitor.test();
-            assert_eq!(drifted(&verdicts), expected.into_iter().collect::<Vec<_>>(), "{verdicts:?}");
+            assert_eq!(
+                drifted(&verdicts),
+                expected.into_iter().collect::<Vec<_>>(),
+                "{verdicts:?}"
+            );
             for v in verdicts.iter().filter(|v| v.verdict.status == DriftStatus::Drift) {
                 assert!(v.verdict.score > v.verdict.threshold && v.p_adjusted <= 0.01, "{v:?}");
             }
@@ -507,7 +612,13 @@ mod tests {
     #[test]
     fn significance_without_effect_is_a_warning() {
         let mut rng = Pcg64Mcg::seed_from_u64(22);
-        let mut monitor = Monitor::new(&columns(), MonitorParams { effect_min: 0.5, ..PARAMS });
+        let mut monitor = Monitor::new(
+            &columns(),
+            MonitorParams {
+                effect_min: 0.5,
+                ..PARAMS
+            },
+        );
         monitor.observe(&frame(&mut rng, 3_000, 0.0, 0.02, 0.0));
         monitor.observe(&frame(&mut rng, 1_000, 0.3, 0.02, 0.0));
         let verdicts = monitor.test();
@@ -519,7 +630,13 @@ mod tests {
         let mut rng = Pcg64Mcg::seed_from_u64(23);
         let mut alarms = 0;
         for _ in 0..40 {
-            let mut monitor = Monitor::new(&columns(), MonitorParams { effect_min: 0.0, ..PARAMS });
+            let mut monitor = Monitor::new(
+                &columns(),
+                MonitorParams {
+                    effect_min: 0.0,
+                    ..PARAMS
+                },
+            );
             monitor.observe(&frame(&mut rng, 4_000, 0.0, 0.1, 0.1));
             alarms += u32::from(!drifted(&monitor.test()).is_empty());
         }
@@ -535,7 +652,12 @@ mod tests {
         assert!(!drifted(&monitor.test()).is_empty());
         monitor.rebase();
         assert_eq!(monitor.rows(), (1_000, 0));
-        assert!(monitor.test().iter().all(|v| v.verdict.status == DriftStatus::InsufficientData));
+        assert!(
+            monitor
+                .test()
+                .iter()
+                .all(|v| v.verdict.status == DriftStatus::InsufficientData)
+        );
         monitor.observe(&frame(&mut rng, 3_000, 0.3, 0.02, 0.0));
         assert!(monitor.is_due() && drifted(&monitor.test()).is_empty());
     }

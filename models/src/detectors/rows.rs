@@ -19,7 +19,12 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(columns: usize, capacity: usize) -> Self {
-        Self { capacity, columns: vec![Vec::new(); columns], written: 0, stamps: vec![0; capacity.div_ceil(SEGMENT)] }
+        Self {
+            capacity,
+            columns: vec![Vec::new(); columns],
+            written: 0,
+            stamps: vec![0; capacity.div_ceil(SEGMENT)],
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -57,7 +62,9 @@ impl Rows {
 
     /// The values of a column, oldest first.
     pub(super) fn ordered(&self, column: usize) -> Vec<f64> {
-        let Some(values) = self.columns.get(column) else { return Vec::new() };
+        let Some(values) = self.columns.get(column) else {
+            return Vec::new();
+        };
         let mut values = values.clone();
         if values.len() == self.capacity {
             values.rotate_left((self.written % self.capacity as u64) as usize);
@@ -92,7 +99,11 @@ impl Rows {
             chunks.chunk(&format!("{prefix}{segment}"), *stamp, &mut |out| {
                 out.put_u64(*stamp);
                 for column in &self.columns {
-                    column.get(range.clone()).unwrap_or_default().iter().for_each(|&value| out.put_f64(value));
+                    column
+                        .get(range.clone())
+                        .unwrap_or_default()
+                        .iter()
+                        .for_each(|&value| out.put_f64(value));
                 }
             });
         }

@@ -31,8 +31,17 @@ pub fn difference(before: (u64, usize), now: (u64, usize), inflation: f64, rate:
     let effect = share(now) - share(before);
     let pooled = (before.0 + now.0) as f64 / (before.1 + now.1).max(1) as f64;
     let deviation = (pooled * (1.0 - pooled) * inflation / effective(before.1.max(1), now.1.max(1))).sqrt();
-    let p_value = if deviation > 0.0 { (-0.5 * (effect / deviation).powi(2)).exp() } else { 1.0 };
-    ShareTest { statistic: effect.abs(), p_value, effect, threshold: z_at(rate) * deviation }
+    let p_value = if deviation > 0.0 {
+        (-0.5 * (effect / deviation).powi(2)).exp()
+    } else {
+        1.0
+    };
+    ShareTest {
+        statistic: effect.abs(),
+        p_value,
+        effect,
+        threshold: z_at(rate) * deviation,
+    }
 }
 
 /// Compares two lists of counts by category with the chi-squared test of homogeneity; categories of fewer than
@@ -41,7 +50,12 @@ pub fn difference(before: (u64, usize), now: (u64, usize), inflation: f64, rate:
 #[must_use]
 pub fn categories(before: &[u64], now: &[u64], inflation: f64, rate: f64) -> ShareTest {
     let (rows, rows_now) = (before.iter().sum::<u64>() as f64, now.iter().sum::<u64>() as f64);
-    let none = ShareTest { statistic: 0.0, p_value: 1.0, effect: 0.0, threshold: f64::MAX };
+    let none = ShareTest {
+        statistic: 0.0,
+        p_value: 1.0,
+        effect: 0.0,
+        threshold: f64::MAX,
+    };
     if rows == 0.0 || rows_now == 0.0 {
         return none;
     }
@@ -73,7 +87,12 @@ pub fn categories(before: &[u64], now: &[u64], inflation: f64, rate: f64) -> Sha
     let z = ((statistic / freedom).cbrt() - (1.0 - spread)) / spread.sqrt();
     let p_value = if z > 0.0 { 0.5 * (-0.5 * z * z).exp() } else { 1.0 };
     let threshold = freedom * (1.0 - spread + z_at(2.0 * rate) * spread.sqrt()).powi(3);
-    ShareTest { statistic, p_value, effect: moved, threshold }
+    ShareTest {
+        statistic,
+        p_value,
+        effect: moved,
+        threshold,
+    }
 }
 
 /// The design effect of shares when rows are correlated in time: the variance of shares between blocks of
@@ -125,13 +144,13 @@ mod tests {
         assert!(difference((500, 1_000), (500 - (at.threshold * 900.0) as u64, 1_000), 1.0, 0.01).p_value > 0.01);
     }
 
-    /// `scipy.stats.chi2_contingency` of the same tables gives p = 0.0213 and 0.6987.
+    /// `scipy.stats.chi2_contingency` of scipy 1.17.1: 5.5757724525, p = 0.0616; the bound may be higher.
     #[test]
     fn categories_against_scipy() {
         let test = categories(&[500, 300, 200], &[45, 25, 30], 1.0, 0.05);
         assert!((test.effect - 0.1).abs() < 1e-12, "{test:?}");
-        let known = 5.608_974_358_974_359;
-        assert!((test.statistic - known).abs() < 0.5, "{test:?}");
+        assert!((test.statistic - 5.575_772_452_517_566).abs() < 1e-9, "{test:?}");
+        assert!((0.055..0.2).contains(&test.p_value), "{test:?}");
         assert!(categories(&[500, 300, 200], &[50, 30, 20], 1.0, 0.05).p_value > 0.9);
         let new = categories(&[500, 500, 0], &[40, 40, 20], 1.0, 0.01);
         assert!(new.p_value < 1e-6 && new.statistic > new.threshold, "{new:?}");

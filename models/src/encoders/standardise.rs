@@ -14,6 +14,9 @@ use crate::frame::{ColumnKind, ColumnSpec, ColumnView};
 
 /// What is farther from the mean counts as this many standard deviations away: one absurd value must not decide.
 const DEVIATIONS_MAX: f64 = 10.0;
+/// After so many numbers, one that is too far from the mean is learned from as if it were [`DEVIATIONS_MAX`] away: a
+/// single absurd value must not stretch the scale for ever, and a world that really changed still moves it quickly.
+const SETTLED: u64 = 30;
 /// Numbers beyond are taken for it: their squares and sums stay finite.
 const MAGNITUDE_MAX: f64 = 1e100;
 
@@ -27,7 +30,8 @@ impl Component for Standardise {
 
     fn summary(&self) -> &'static str {
         "Subtracts the running mean and divides by the running standard deviation, at most 10 of them. Missing and \
-         infinite values become the mean, 0; so does a column that never changed."
+         infinite values become the mean, 0; so does a column that never changed. After the first 30 rows a value \
+         farther away than 10 deviations moves mean and deviation as one at 10 would."
     }
 
     fn fields(&self) -> &'static [Field] {
@@ -139,7 +143,11 @@ impl Encoder for Running {
         if !value.is_finite() {
             return;
         }
-        let value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
+        let mut value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
+        if self.count >= SETTLED && self.scale > 0.0 {
+            let far = DEVIATIONS_MAX / self.scale;
+            value = value.clamp(self.mean - far, self.mean + far);
+        }
         self.count += 1;
         let before = value - self.mean;
         self.mean += before / self.count as f64;
@@ -238,6 +246,16 @@ mod tests {
         assert_eq!(z, [0.0, 1.0, 0.0, 1.0, DEVIATIONS_MAX, 0.0, 0.0, 0.0]);
         let huge = fitted(vec![1e300, -1e300, f64::MAX], false);
         assert!(encoded(&huge, vec![1e300, -1e300, 0.0]).iter().all(|z| z.is_finite()));
+    }
+
+    #[test]
+    fn one_absurd_value_does_not_stretch_the_scale_and_a_changed_world_does() {
+        let mut values: Vec<f64> = (0..1_000).map(|i| f64::from(i % 10)).collect();
+        values[500] = 1e300;
+        assert!(fitted(values.clone(), false).scale > 0.3);
+        values[500..].fill(1e6);
+        let changed = fitted(values, false);
+        assert!(changed.mean > 1e5, "{}", changed.mean);
     }
 
     #[test]

@@ -50,7 +50,11 @@ struct Running {
 
 impl Running {
     fn new() -> Self {
-        Self { n: 0.0, sum: 0.5, squares: 0.25 }
+        Self {
+            n: 0.0,
+            sum: 0.5,
+            squares: 0.25,
+        }
     }
     fn mean(&self) -> f64 {
         self.sum / (self.n + 1.0)
@@ -80,7 +84,13 @@ pub(crate) struct Betting {
 
 impl Betting {
     pub(crate) fn new(margin: f64, alpha: f64) -> Self {
-        Self { margin, alpha, running: Running::new(), capital: 0.0, capital_max: 0.0 }
+        Self {
+            margin,
+            alpha,
+            running: Running::new(),
+            capital: 0.0,
+            capital_max: 0.0,
+        }
     }
 }
 
@@ -108,7 +118,12 @@ pub(crate) struct BettingMixture {
 impl BettingMixture {
     pub(crate) fn new(margin: f64, alpha: f64) -> Self {
         let capitals = (0..12).map(|i| (0.99 * 0.6_f64.powi(i), 0.0)).collect();
-        Self { margin, alpha, capitals, best: 0.0 }
+        Self {
+            margin,
+            alpha,
+            capitals,
+            best: 0.0,
+        }
     }
 }
 
@@ -137,7 +152,14 @@ pub(crate) struct Bernstein {
 
 impl Bernstein {
     pub(crate) fn new(alpha: f64) -> Self {
-        Self { alpha, running: Running::new(), bets: 0.0, weighted: 0.0, spread: 0.0, low: -1.0 }
+        Self {
+            alpha,
+            running: Running::new(),
+            bets: 0.0,
+            weighted: 0.0,
+            spread: 0.0,
+            low: -1.0,
+        }
     }
 }
 

@@ -22,7 +22,12 @@ impl Limit {
 
     fn broken(limits: &[Self]) -> Option<String> {
         let limit = limits.iter().find(|limit| !limit.holds())?;
-        Some(format!("{} is {}, at most {} is allowed", limit.what, number(limit.value), number(limit.max)))
+        Some(format!(
+            "{} is {}, at most {} is allowed",
+            limit.what,
+            number(limit.value),
+            number(limit.max)
+        ))
     }
 }
 
@@ -193,7 +198,10 @@ fn mechanics(input: &GateInput) -> Answer {
         return reject(format!("{name} does not load: {error}."));
     }
     if mechanics.outputs_not_finite > 0 {
-        return reject(format!("{name} gave {} outputs that are not finite.", mechanics.outputs_not_finite));
+        return reject(format!(
+            "{name} gave {} outputs that are not finite.",
+            mechanics.outputs_not_finite
+        ));
     }
     if mechanics.golden_rows_unequal > 0 {
         return reject(format!(
@@ -210,7 +218,10 @@ fn evidence_open(input: &GateInput) -> Answer {
     let bounds = evidence.bounds;
     let blocks_min = params.blocks_min.max(BLOCKS_MIN);
     if bounds.blocks < blocks_min {
-        return hold(format!("{} has {} of the {blocks_min} blocks that it needs.", input.candidate, bounds.blocks));
+        return hold(format!(
+            "{} has {} of the {blocks_min} blocks that it needs.",
+            input.candidate, bounds.blocks
+        ));
     }
     if evidence.positives < params.positives_min {
         return hold(format!(
@@ -243,15 +254,24 @@ fn evidence_open(input: &GateInput) -> Answer {
 
 fn limits(input: &GateInput) -> Answer {
     Limit::broken(&input.limits).and_then(|broken| {
-        reject(format!("{} is better by at least {}, but its {broken}.", input.candidate, number(input.evidence.bounds.low)))
+        reject(format!(
+            "{} is better by at least {}, but its {broken}.",
+            input.candidate,
+            number(input.evidence.bounds.low)
+        ))
     })
 }
 
 fn slices(input: &GateInput) -> Answer {
     let judged = |slice: &&Slice| slice.rows >= input.params.slice_rows_min;
     let name = &input.candidate;
-    // `<=` negated, so that a loss that is not a number is a bad one.
-    if let Some(bad) = input.slices.iter().filter(judged).find(|slice| !(slice.loss <= slice.loss_max)) {
+    // A loss that is not a number is a bad one.
+    if let Some(bad) = input
+        .slices
+        .iter()
+        .filter(judged)
+        .find(|slice| slice.loss > slice.loss_max || slice.loss.is_nan())
+    {
         return reject(format!(
             "{name} is better as a whole, but where {} its {} is {} over {} rows, at most {} is allowed.",
             bad.name,
@@ -278,7 +298,12 @@ fn aged(input: &GateInput, answer: GateAnswer, reason: String) -> (GateAnswer, S
 }
 
 fn promoted(input: &GateInput) -> String {
-    format!("{}, gain ≥ {} ({}).", losses(input), number(input.evidence.bounds.low), confidence(input))
+    format!(
+        "{}, gain ≥ {} ({}).",
+        losses(input),
+        number(input.evidence.bounds.low),
+        confidence(input)
+    )
 }
 
 fn losses(input: &GateInput) -> String {
@@ -292,8 +317,11 @@ fn losses(input: &GateInput) -> String {
 
 fn confidence(input: &GateInput) -> String {
     let percent = 100.0 * (1.0 - input.alpha);
-    format!("anytime {percent:.4} %, {} blocks, {} rows", input.evidence.bounds.blocks, input.evidence.rows)
-        .replacen(".0000 %", " %", 1)
+    format!(
+        "anytime {percent:.4} %, {} blocks, {} rows",
+        input.evidence.bounds.blocks, input.evidence.rows
+    )
+    .replacen(".0000 %", " %", 1)
 }
 
 /// Four significant digits, without an exponent where people would not write one.
@@ -307,7 +335,11 @@ fn number(value: f64) -> String {
     }
     let digits = (3.0 - before).max(0.0) as usize;
     let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -321,15 +353,29 @@ mod tests {
             baseline: Baseline::Champion("v1".to_owned()),
             mechanics: Mechanics::default(),
             evidence: Evidence {
-                bounds: Bounds { low: 0.0021, mean: 0.0039, high: 0.0057, blocks: 40 },
+                bounds: Bounds {
+                    low: 0.0021,
+                    mean: 0.0039,
+                    high: 0.0057,
+                    blocks: 40,
+                },
                 losses: (0.0101, 0.0062),
                 rows: 5_200,
                 positives: 80,
                 age_blocks: 41,
             },
             alpha: 0.05,
-            limits: vec![Limit { what: "calibration error".to_owned(), value: 0.01, max: 0.05 }],
-            slices: vec![Slice { name: "origin = JFK".to_owned(), loss: 0.2, loss_max: 0.25, rows: 500 }],
+            limits: vec![Limit {
+                what: "calibration error".to_owned(),
+                value: 0.01,
+                max: 0.05,
+            }],
+            slices: vec![Slice {
+                name: "origin = JFK".to_owned(),
+                loss: 0.2,
+                loss_max: 0.25,
+                rows: 500,
+            }],
             params: GateParams {
                 gain_min: 0.002,
                 blocks_min: 0,
@@ -376,7 +422,11 @@ mod tests {
             GateAnswer::Reject,
             "c01d77 answers 3 golden rows otherwise than when it was trained.",
         );
-        let slow = Limit { what: "latency p99 in µs".to_owned(), value: 1_250.0, max: 1_000.0 };
+        let slow = Limit {
+            what: "latency p99 in µs".to_owned(),
+            value: 1_250.0,
+            max: 1_000.0,
+        };
         check(
             |i| i.mechanics.budgets.push(slow),
             GateAnswer::Reject,
@@ -403,7 +453,14 @@ mod tests {
              where 0.002 is asked (anytime 95 %, 40 blocks, 5200 rows).",
         );
         check(
-            |i| i.evidence.bounds = Bounds { low: -0.01, mean: -0.004, high: 0.0015, blocks: 90 },
+            |i| {
+                i.evidence.bounds = Bounds {
+                    low: -0.01,
+                    mean: -0.004,
+                    high: 0.0015,
+                    blocks: 90,
+                }
+            },
             GateAnswer::Reject,
             "c01d77 against v1: Brier 0.0101 → 0.0062: a gain of 0.002 is out of reach, it is at most 0.0015 \
              (anytime 95 %, 90 blocks, 5200 rows).",
@@ -457,7 +514,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        for (value, text) in [(0.00214, "0.00214"), (12_345.6, "12346"), (0.5, "0.5"), (-0.000_012_3, "-0.0000123"), (1e-12, "1.000e-12")] {
+        for (value, text) in [
+            (0.00214, "0.00214"),
+            (12_345.6, "12346"),
+            (0.5, "0.5"),
+            (-0.000_012_3, "-0.0000123"),
+            (1e-12, "1.000e-12"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

@@ -262,10 +262,21 @@ mod tests {
     use super::*;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
 
-    const PARAMS: PairParams = PairParams { block_ms: 100, block_rows_min: 2, train_cut_ms: 1_000, open_max: 4 };
+    const PARAMS: PairParams = PairParams {
+        block_ms: 100,
+        block_rows_min: 2,
+        train_cut_ms: 1_000,
+        open_max: 4,
+    };
 
     fn pair(at_ms: i64, gain: f64) -> Pair {
-        Pair { at_ms, champion: 0.3 + gain, candidate: 0.3, positive: at_ms % 2 == 0, weight: 1.0 }
+        Pair {
+            at_ms,
+            champion: 0.3 + gain,
+            candidate: 0.3,
+            positive: at_ms % 2 == 0,
+            weight: 1.0,
+        }
     }
 
     #[test]
@@ -288,7 +299,10 @@ mod tests {
     #[test]
     fn weights_count() {
         let mut pairs = Pairs::new(PARAMS);
-        pairs.push(&Pair { weight: 3.0, ..pair(1_101, 0.1) });
+        pairs.push(&Pair {
+            weight: 3.0,
+            ..pair(1_101, 0.1)
+        });
         pairs.push(&pair(1_102, 0.5));
         pairs.advance(1_200);
         assert!((pairs.sequence().bounds(0.05).mean - 0.2).abs() < 1e-12);
@@ -299,7 +313,13 @@ mod tests {
         let mut pairs = Pairs::new(PARAMS);
         assert_eq!(pairs.push(&pair(1_000, 0.1)), Taken::BeforeCut);
         assert_eq!(pairs.push(&pair(1_001, f64::NAN)), Taken::Invalid);
-        assert_eq!(pairs.push(&Pair { weight: 0.0, ..pair(1_001, 0.1) }), Taken::Invalid);
+        assert_eq!(
+            pairs.push(&Pair {
+                weight: 0.0,
+                ..pair(1_001, 0.1)
+            }),
+            Taken::Invalid
+        );
         pairs.advance(1_200);
         assert_eq!(pairs.push(&pair(1_199, 0.1)), Taken::Late);
         for block in 0..4 {

@@ -150,11 +150,24 @@ impl Sequence {
 
     /// Reads what [`Sequence::write`] wrote.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let mut sequence = Self { blocks: reader.u64()?, ..Self::default() };
-        for slot in [&mut sequence.mean, &mut sequence.squares, &mut sequence.origin, &mut sequence.sum] {
+        let mut sequence = Self {
+            blocks: reader.u64()?,
+            ..Self::default()
+        };
+        for slot in [
+            &mut sequence.mean,
+            &mut sequence.squares,
+            &mut sequence.origin,
+            &mut sequence.sum,
+        ] {
             *slot = reader.finite()?;
         }
-        for slot in sequence.products.iter_mut().chain(&mut sequence.first).chain(&mut sequence.last) {
+        for slot in sequence
+            .products
+            .iter_mut()
+            .chain(&mut sequence.first)
+            .chain(&mut sequence.last)
+        {
             *slot = reader.finite()?;
         }
         Ok(sequence)
@@ -183,7 +196,7 @@ mod tests {
         }
     }
 
-    /// The normalised autocovariances of numpy for the same values, by hand: x = [1, 3, 2, 5, 4, 6, 3, 2, 4, 1, 0, 2]/10.
+    /// One pass over sums gives what two passes over the values give.
     #[test]
     fn inflation_equals_the_definition() {
         let values = [0.1, 0.3, 0.2, 0.5, 0.4, 0.6, 0.3, 0.2, 0.4, 0.1, 0.0, 0.2];
@@ -198,7 +211,11 @@ mod tests {
                     2.0 * [1.0, 1.0, 2.0 / 3.0, 1.0 / 3.0][lag - 1] * (covariance / squares + 1.0 / 12.0)
                 })
                 .sum::<f64>();
-        assert!((sequence.inflation() - expected).abs() < 1e-12, "{} {expected}", sequence.inflation());
+        assert!(
+            (sequence.inflation() - expected).abs() < 1e-12,
+            "{} {expected}",
+            sequence.inflation()
+        );
         assert!(expected > 1.2);
     }
 

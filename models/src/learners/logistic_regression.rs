@@ -141,7 +141,7 @@ impl BatchLearner for Fit {
     fn fit(&self, rows: Labelled<'_>, seed: u64) -> Result<Model, FitError> {
         let set = TrainingSet::new(rows, &self.encoder, self.task, self.rows_max, seed)?;
         let scorer = convert(&fit(&set.x, &set.y, self.l2)?, self.task)?;
-        Model::new(self.task, Arc::new(set.encoder), Arc::new(scorer), None).map_err(FitError)
+        Model::new(self.task, Arc::new(set.encoder), Arc::new(scorer)).map_err(FitError)
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
                 };
                 let answers: Vec<u32> = scores.chunks(task.outputs()).map(answer).collect();
                 assert_eq!(answers, expected, "seed {seed}, {classes} classes");
-                assert!(answers.iter().any(|&a| a == 0) && answers.iter().any(|&a| a == 1));
+                assert!(answers.contains(&0) && answers.contains(&1));
             }
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! smartcore's forest answers with the majority of its trees, each of which has one vote. The scorer counts the same
 //! votes; the number of votes becomes a probability by a table that is fitted on the votes of the trees that did not
-//! see a row (Platt scaling on the out-of-bag votes). The table increases strictly, so the majority's answer is
-//! `score > threshold` for the threshold that stands in the model.
+//! see a row (Platt scaling on the out-of-bag votes). The table increases strictly, so smartcore's answer is
+//! `score > Forest::majority`, exactly; the model itself decides at a probability of 0.5, which is right more often
+//! where one class is rare and hardly a tree ever votes for it.
 
 use std::sync::Arc;
 
@@ -227,9 +228,11 @@ fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
     Forest::new(x.width(), trees, calibration).map_err(FitError)
 }
 
-/// The log-odds of a share of votes, with half a vote added to both sides so that they are finite.
-fn log_odds(votes: usize, trees: usize) -> f64 {
-    ((votes as f64 + 0.5) / (trees as f64 - votes as f64 + 0.5)).ln()
+/// The log-odds of the share `votes / voters`, finite by half a vote of a forest of `trees` on both sides. It depends
+/// on the share alone: the fewer trees that did not see a row speak for all.
+fn log_odds(votes: usize, voters: usize, trees: usize) -> f64 {
+    let (share, half) = (votes as f64 / voters as f64, 0.5 / trees as f64);
+    ((share + half) / (1.0 - share + half)).ln()
 }
 
 /// The probability of class 1 for every number of votes, strictly increasing.
@@ -244,12 +247,12 @@ fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]
             }
         }
         if voters > 0 {
-            points.push((log_odds(votes, voters), f64::from(class)));
+            points.push((log_odds(votes, voters, trees.len()), f64::from(class)));
         }
     }
     let (slope, offset) = platt(&points);
     (0..=trees.len())
-        .map(|votes| logistic(slope * log_odds(votes, trees.len()) + offset))
+        .map(|votes| logistic(slope * log_odds(votes, trees.len(), trees.len()) + offset))
         .collect()
 }
 
@@ -293,8 +296,7 @@ impl BatchLearner for Fit {
             .with_keep_samples(true)
             .with_seed(seed);
         let forest = convert(&fit(&set.x, &set.y, parameters)?, &set.x, &set.y)?;
-        let threshold = Some(forest.majority());
-        Model::new(Task::Binary, Arc::new(set.encoder), Arc::new(forest), threshold).map_err(FitError)
+        Model::new(Task::Binary, Arc::new(set.encoder), Arc::new(forest)).map_err(FitError)
     }
 }
 
@@ -397,7 +399,7 @@ mod tests {
         ] {
             let (slope, offset) = platt(&points);
             let table: Vec<f64> = (0..=1_000)
-                .map(|v| logistic(slope * log_odds(v, 1_000) + offset))
+                .map(|v| logistic(slope * log_odds(v, 1_000, 1_000) + offset))
                 .collect();
             assert!(
                 table.windows(2).all(|pair| pair[0] < pair[1]),

@@ -73,9 +73,7 @@ fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> 
         )));
     }
     let mut seen = vec![false; classes as usize];
-    y.iter()
-        .filter_map(|&class| Some(class as usize))
-        .for_each(|class| seen[class] = true);
+    y.iter().for_each(|&class| seen[class as usize] = true);
     match seen.iter().position(|&seen| !seen) {
         None => Ok(()),
         Some(missing) => Err(FitError(format!(

@@ -230,7 +230,7 @@ impl Learner for SgdLogistic {
             return None;
         }
         let scorer = Linear::single(Link::Logistic, self.weights.clone(), self.intercept);
-        Model::new(Task::Binary, self.encoder.publish(), Arc::new(scorer), None)
+        Model::new(Task::Binary, self.encoder.publish(), Arc::new(scorer))
             .ok()
             .map(Arc::new)
     }

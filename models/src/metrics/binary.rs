@@ -111,7 +111,11 @@ impl BinaryTally {
     }
 
     fn calibration_error(&self) -> f64 {
-        self.groups.iter().map(|[_, scores, labels]| (scores - labels).abs()).sum::<f64>() / self.weight
+        self.groups
+            .iter()
+            .map(|[_, scores, labels]| (scores - labels).abs())
+            .sum::<f64>()
+            / self.weight
     }
 }
 
@@ -159,7 +163,11 @@ impl Tally for BinaryTally {
         self.brier += other.brier;
         self.correct += other.correct;
         self.alerts += other.alerts;
-        let mine = self.histogram.as_flattened_mut().iter_mut().chain(self.groups.as_flattened_mut());
+        let mine = self
+            .histogram
+            .as_flattened_mut()
+            .iter_mut()
+            .chain(self.groups.as_flattened_mut());
         let others = other.histogram.as_flattened().iter().chain(other.groups.as_flattened());
         for (slot, value) in mine.zip(others) {
             *slot += value;
@@ -194,7 +202,14 @@ impl Tally for BinaryTally {
         out.put_u64(self.rows);
         out.put_u64(self.positives);
         out.put_u64(self.invalid);
-        for value in [self.weight, self.positive_weight, self.log_loss, self.brier, self.correct, self.alerts] {
+        for value in [
+            self.weight,
+            self.positive_weight,
+            self.log_loss,
+            self.brier,
+            self.correct,
+            self.alerts,
+        ] {
             out.put_f64(value);
         }
         for value in self.histogram.as_flattened().iter().chain(self.groups.as_flattened()) {
@@ -218,7 +233,12 @@ impl Tally for BinaryTally {
         for slot in sums {
             *slot = reader.finite()?;
         }
-        for slot in tally.histogram.as_flattened_mut().iter_mut().chain(tally.groups.as_flattened_mut()) {
+        for slot in tally
+            .histogram
+            .as_flattened_mut()
+            .iter_mut()
+            .chain(tally.groups.as_flattened_mut())
+        {
             *slot = reader.finite()?;
         }
         Ok(tally)
@@ -271,7 +291,10 @@ mod tests {
         let log = -(0.9_f64.ln() + 0.8_f64.ln() + 0.4_f64.ln() + 0.4_f64.ln()) / 4.0;
         assert!((report.log_loss - log).abs() < 1e-12);
         assert!((report.brier - (0.01 + 0.04 + 0.36 + 0.36) / 4.0).abs() < 1e-12);
-        assert_eq!((report.accuracy, report.majority_accuracy, report.base_rate), (0.5, 0.5, 0.5));
+        assert_eq!(
+            (report.accuracy, report.majority_accuracy, report.base_rate),
+            (0.5, 0.5, 0.5)
+        );
         assert_eq!((report.alert_rate, report.roc_auc), (0.5, 0.75));
         assert!((report.pr_auc - (1.0 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
         assert!((report.calibration_error - (0.1 + 0.2 + 0.6 + 0.6) / 4.0).abs() < 1e-12);
@@ -284,8 +307,16 @@ mod tests {
             let rows = rows(seed, 20_000);
             let (roc, pr) = exact(&rows);
             let report = tally(&rows).report();
-            assert!((report.roc_auc - roc).abs() < 1e-3, "seed {seed}: {} exact {roc}", report.roc_auc);
-            assert!((report.pr_auc - pr).abs() < 5e-3, "seed {seed}: {} exact {pr}", report.pr_auc);
+            assert!(
+                (report.roc_auc - roc).abs() < 1e-3,
+                "seed {seed}: {} exact {roc}",
+                report.roc_auc
+            );
+            assert!(
+                (report.pr_auc - pr).abs() < 5e-3,
+                "seed {seed}: {} exact {pr}",
+                report.pr_auc
+            );
         }
     }
 
@@ -315,9 +346,13 @@ mod tests {
             tally.update(score, 1.0, 1.0);
             tally.update(score, 0.0, 1.0);
         }
-        for (score, label, weight) in
-            [(f64::NAN, 1.0, 1.0), (1.1, 1.0, 1.0), (0.5, 2.0, 1.0), (0.5, 1.0, 0.0), (0.5, 1.0, f64::INFINITY)]
-        {
+        for (score, label, weight) in [
+            (f64::NAN, 1.0, 1.0),
+            (1.1, 1.0, 1.0),
+            (0.5, 2.0, 1.0),
+            (0.5, 1.0, 0.0),
+            (0.5, 1.0, f64::INFINITY),
+        ] {
             tally.update(score, label, weight);
         }
         let report = tally.report();

@@ -54,21 +54,33 @@ impl<T: Tally> Cohorts<T> {
     /// No rows; `empty` gives the settings.
     #[must_use]
     pub fn new(params: CohortParams, empty: &T) -> Self {
-        Self { params, past: empty.empty(), cohorts: BTreeMap::new() }
+        Self {
+            params,
+            past: empty.empty(),
+            cohorts: BTreeMap::new(),
+        }
     }
 
     /// Adds a row predicted at `at_ms`. One whose cohort is older than those kept counts in the total only.
     pub fn update(&mut self, at_ms: i64, score: f64, label: f64, weight: f64) {
         let cohort = at_ms.div_euclid(self.params.cohort_ms.max(1));
         let full = self.cohorts.len() >= self.params.cohorts_max.max(1) && !self.cohorts.contains_key(&cohort);
-        if full && self.cohorts.first_key_value().is_some_and(|(oldest, _)| cohort < *oldest) {
+        if full
+            && self
+                .cohorts
+                .first_key_value()
+                .is_some_and(|(oldest, _)| cohort < *oldest)
+        {
             self.past.update(score, label, weight);
             return;
         }
         if full {
             self.retire();
         }
-        self.cohorts.entry(cohort).or_insert_with(|| self.past.empty()).update(score, label, weight);
+        self.cohorts
+            .entry(cohort)
+            .or_insert_with(|| self.past.empty())
+            .update(score, label, weight);
     }
 
     /// Moves the oldest cohort into the past.
@@ -88,7 +100,9 @@ impl<T: Tally> Cohorts<T> {
 
     /// The cohorts kept, oldest first, with the prediction time in ms at which each begins.
     pub fn cohorts(&self) -> impl Iterator<Item = (i64, &T)> {
-        self.cohorts.iter().map(|(cohort, tally)| (cohort.saturating_mul(self.params.cohort_ms.max(1)), tally))
+        self.cohorts
+            .iter()
+            .map(|(cohort, tally)| (cohort.saturating_mul(self.params.cohort_ms.max(1)), tally))
     }
 
     /// The rows of all cohorts kept that end at or before `until_ms` (those whose labels have matured), merged.
@@ -104,7 +118,10 @@ impl<T: Tally> Cohorts<T> {
     pub fn merge(&mut self, other: &Self) {
         self.past.merge(&other.past);
         for (cohort, tally) in &other.cohorts {
-            self.cohorts.entry(*cohort).or_insert_with(|| self.past.empty()).merge(tally);
+            self.cohorts
+                .entry(*cohort)
+                .or_insert_with(|| self.past.empty())
+                .merge(tally);
         }
         while self.cohorts.len() > self.params.cohorts_max.max(1) {
             self.retire();
@@ -132,7 +149,9 @@ impl<T: Tally> State for Cohorts<T> {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(PAST, self.past.stamp(), &mut |out| write(0, &self.past, out));
         for (cohort, tally) in &self.cohorts {
-            chunks.chunk(&format!("{COHORT}{cohort}"), tally.stamp(), &mut |out| write(*cohort, tally, out));
+            chunks.chunk(&format!("{COHORT}{cohort}"), tally.stamp(), &mut |out| {
+                write(*cohort, tally, out)
+            });
         }
     }
 
@@ -140,7 +159,10 @@ impl<T: Tally> State for Cohorts<T> {
         let (_, past) = read(PAST, &self.past, chunks)?;
         let names = chunks.names(COHORT);
         if names.len() > self.params.cohorts_max.max(1) {
-            return Err(StateError::of(COHORT, format!("{} cohorts, at most {}", names.len(), self.params.cohorts_max)));
+            return Err(StateError::of(
+                COHORT,
+                format!("{} cohorts, at most {}", names.len(), self.params.cohorts_max),
+            ));
         }
         let cohorts: Result<BTreeMap<i64, T>, _> = names.iter().map(|name| read(name, &past, chunks)).collect();
         (self.past, self.cohorts) = (past, cohorts?);
@@ -155,7 +177,13 @@ mod tests {
     use crate::metrics::{BinaryMetrics, BinaryTally};
 
     fn metrics() -> BinaryMetrics {
-        Cohorts::new(CohortParams { cohort_ms: 100, cohorts_max: 3 }, &BinaryTally::new(0.5))
+        Cohorts::new(
+            CohortParams {
+                cohort_ms: 100,
+                cohorts_max: 3,
+            },
+            &BinaryTally::new(0.5),
+        )
     }
 
     fn run(metrics: &mut BinaryMetrics, from: i64, to: i64) {

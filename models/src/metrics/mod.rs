@@ -75,24 +75,90 @@ const fn binary(
     read: fn(&BinaryReport) -> f64,
     summary: &'static str,
 ) -> Metric {
-    Metric { name, summary, unit, better, read: Read::Binary(read) }
+    Metric {
+        name,
+        summary,
+        unit,
+        better,
+        read: Read::Binary(read),
+    }
 }
 
 const fn regression(name: &'static str, read: fn(&RegressionReport) -> f64, summary: &'static str) -> Metric {
-    Metric { name, summary, unit: "label", better: Better::Lower, read: Read::Regression(read) }
+    Metric {
+        name,
+        summary,
+        unit: "label",
+        better: Better::Lower,
+        read: Read::Regression(read),
+    }
 }
 
 /// Every metric, in the order in which references and reports show them.
 pub static METRICS: &[&Metric] = &[
-    &binary("log-loss", "nats", Better::Lower, |r| r.log_loss, "Mean negative logarithm of the probability given to the true class."),
-    &binary("brier", "ratio", Better::Lower, |r| r.brier, "Mean squared difference of probability and label."),
-    &binary("accuracy", "ratio", Better::Higher, |r| r.accuracy, "Share of rows on the right side of the decision threshold."),
-    &binary("majority-accuracy", "ratio", Better::Neither, |r| r.majority_accuracy, "Accuracy of always answering the more frequent class of the same rows."),
-    &binary("base-rate", "ratio", Better::Neither, |r| r.base_rate, "Share of positive labels."),
-    &binary("alert-rate", "ratio", Better::Neither, |r| r.alert_rate, "Share of rows whose score reaches the decision threshold."),
-    &binary("roc-auc", "ratio", Better::Higher, |r| r.roc_auc, "Probability that a positive row scores above a negative one."),
-    &binary("pr-auc", "ratio", Better::Higher, |r| r.pr_auc, "Average precision: precision averaged over recall."),
-    &binary("calibration-error", "ratio", Better::Lower, |r| r.calibration_error, "Expected calibration error over 15 bins of equal width (Guo et al. 2017)."),
+    &binary(
+        "log-loss",
+        "nats",
+        Better::Lower,
+        |r| r.log_loss,
+        "Mean negative logarithm of the probability given to the true class.",
+    ),
+    &binary(
+        "brier",
+        "ratio",
+        Better::Lower,
+        |r| r.brier,
+        "Mean squared difference of probability and label.",
+    ),
+    &binary(
+        "accuracy",
+        "ratio",
+        Better::Higher,
+        |r| r.accuracy,
+        "Share of rows on the right side of the decision threshold.",
+    ),
+    &binary(
+        "majority-accuracy",
+        "ratio",
+        Better::Neither,
+        |r| r.majority_accuracy,
+        "Accuracy of always answering the more frequent class of the same rows.",
+    ),
+    &binary(
+        "base-rate",
+        "ratio",
+        Better::Neither,
+        |r| r.base_rate,
+        "Share of positive labels.",
+    ),
+    &binary(
+        "alert-rate",
+        "ratio",
+        Better::Neither,
+        |r| r.alert_rate,
+        "Share of rows whose score reaches the decision threshold.",
+    ),
+    &binary(
+        "roc-auc",
+        "ratio",
+        Better::Higher,
+        |r| r.roc_auc,
+        "Probability that a positive row scores above a negative one.",
+    ),
+    &binary(
+        "pr-auc",
+        "ratio",
+        Better::Higher,
+        |r| r.pr_auc,
+        "Average precision: precision averaged over recall.",
+    ),
+    &binary(
+        "calibration-error",
+        "ratio",
+        Better::Lower,
+        |r| r.calibration_error,
+        "Expected calibration error over 15 bins of equal width (Guo et al. 2017).",
+    ),
     &regression("mae", |r| r.mae, "Mean absolute error."),
     &regression("rmse", |r| r.rmse, "Root of the mean squared error."),
 ];

@@ -1,5 +1,8 @@
 //! Everything that needs more than one crate, or a real server: one binary, because each links the whole engine.
-#![expect(missing_docs, reason = "a test's name says what holds")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests and their helpers: what fails here fails the test"
+)]
 
 mod arrows;
 mod broker;

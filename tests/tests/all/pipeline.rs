@@ -48,7 +48,7 @@ impl Pipeline {
         self.folder.path()
     }
 
-    /// Learns from labels in the record; an epoch is small, so that many commits are there to be hit.
+    /// An epoch is small and snapshots are frequent, so that many commits and snapshots are there to be hit.
     pub(crate) fn config(&self, bootstrap: &str) -> String {
         let (name, delivery, http) = (&self.name, self.delivery, &self.http);
         let folder = self.folder().display();
@@ -67,34 +67,26 @@ format       = "json"
 dead_letters = "{name}.dead"
 
 [source.schema]
-id    = "int64"
-at    = "timestamp[ms]"
-x     = "float64"
-label = "int64"
-known = "timestamp[ms]"
+id = "int64"
+at = "timestamp[ms]"
+x  = "float64"
 
 [epoch]
 rows_max = 200
 
+[snapshot]
+every = "500 ms"
+
 [features]
-sql = "SELECT id, at, x, label, known FROM source WHERE id % 10 <> 0"
+sql = "SELECT id, at, x FROM source WHERE id % 10 <> 0"
 
 [features.columns]
-id    = {{ role = "id" }}
-at    = {{ role = "time" }}
-label = {{ role = "passthrough" }}
-known = {{ role = "passthrough" }}
-x     = {{ encode = "standardise" }}
-
-[labels]
-column       = "label"
-available_at = "known"
+id = {{ role = "id" }}
+at = {{ role = "time" }}
+x  = {{ encode = "standardise" }}
 
 [model]
-task           = "binary"
-learner        = "sgd-logistic"
-bootstrap_rows = 1000
-before_model   = "pass"
+before_model = "pass"
 
 [sink]
 connector = "kafka"
@@ -146,13 +138,9 @@ listen = "{http}"
 fn record(number: i64) -> Record {
     let at = 1_700_000_000_000 + number * 20;
     let x = (number * 7919 % 1000) as f64 / 500.0 - 1.0;
-    let label = i64::from(x > 0.0) ^ i64::from(number % 7 == 0);
     let payload = match number % 101 {
         100 => format!(r#"{{"id":{number},"at":"#),
-        _ => format!(
-            r#"{{"id":{number},"at":{at},"x":{x},"label":{label},"known":{}}}"#,
-            at + 1000
-        ),
+        _ => format!(r#"{{"id":{number},"at":{at},"x":{x}}}"#),
     };
     let key = Some(number.to_string().into_bytes());
     Record {

@@ -1,0 +1,10 @@
+//! The epoch log: the truth about what a pipeline did. One [`EpochRecord`] for each epoch, chained by hash,
+//! in a Kafka topic (exactly once) or in the local files of [`file`] (at least once).
+
+pub mod file;
+pub mod ledger;
+pub mod record;
+
+pub use file::{EpochLog, LogError, TornTail};
+pub use ledger::{Ledger, LedgerError};
+pub use record::{Counts, EpochRecord, Event, Range, RecordError};

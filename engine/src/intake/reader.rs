@@ -1,0 +1,176 @@
+//! The thread that owns a source: it polls, keeps the buffered bytes bounded, and hands events over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use driftmill_connectors::{ConnectError, OpenSource, Partition, Source, SourceEvent, Start};
+
+use super::Stream;
+
+/// Longest wait in one poll: how soon commands and the end are noticed.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a reader says.
+pub enum ReaderEvent {
+    /// Something happened in the source.
+    Source(Stream, SourceEvent),
+    /// The source cannot go on.
+    Failed(Stream, ConnectError),
+}
+
+enum Command {
+    Assign(Vec<(Partition, Start)>),
+}
+
+/// Shared between the reader's thread and the engine.
+#[derive(Default)]
+struct Shared {
+    /// Bytes handed over and not yet taken into an epoch, set by the engine.
+    buffered: AtomicUsize,
+    /// Set while a lane is empty that the others wait for: then nothing is held back.
+    starving: AtomicBool,
+    stop: AtomicBool,
+    troubles: AtomicU64,
+    lag: AtomicI64,
+}
+
+/// The engine's side.
+pub struct ReaderHandle {
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The thread's side.
+pub struct Reader {
+    stream: Stream,
+    source: Box<dyn Source>,
+    commands: Receiver<Command>,
+    events: Sender<ReaderEvent>,
+    shared: Arc<Shared>,
+    buffered_max: usize,
+    assigned: bool,
+}
+
+impl Reader {
+    /// Connects the source and starts its thread. Nothing is read before [`ReaderHandle::assign`].
+    ///
+    /// # Errors
+    /// Those of connecting, and a system that gives no thread.
+    pub fn spawn(
+        stream: Stream,
+        source: &dyn OpenSource,
+        events: Sender<ReaderEvent>,
+        buffered_max: usize,
+    ) -> Result<(ReaderHandle, Vec<Partition>, Vec<(Partition, i64, i64)>), ConnectError> {
+        let mut source = source.connect()?;
+        let partitions = source.partitions()?;
+        let mut bounds = Vec::with_capacity(partitions.len());
+        for &partition in &partitions {
+            let (oldest, newest) = source.bounds(partition)?;
+            bounds.push((partition, oldest, newest));
+        }
+        let shared = Arc::new(Shared::default());
+        let (sender, commands) = channel();
+        let reader = Reader {
+            stream,
+            source,
+            commands,
+            events,
+            shared: Arc::clone(&shared),
+            buffered_max,
+            assigned: false,
+        };
+        let name = match stream {
+            Stream::Source => "source",
+            Stream::Labels => "labels",
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || reader.run()).map_err(|error| {
+            ConnectError::new(
+                driftmill_connectors::Fault::Environment,
+                name,
+                format!("the system gives no thread: {error}"),
+                "raise the limit on threads",
+            )
+        })?;
+        Ok((ReaderHandle { commands: sender, shared, thread: Some(thread) }, partitions, bounds))
+    }
+
+    fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.turn() {
+                // The engine is gone when nobody listens; then there is nobody to tell.
+                let _ = self.events.send(ReaderEvent::Failed(self.stream, error));
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), ConnectError> {
+        match self.commands.try_recv() {
+            Ok(Command::Assign(positions)) => {
+                self.source.assign(&positions)?;
+                self.assigned = true;
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => self.shared.stop.store(true, Ordering::Release),
+        }
+        let full = self.shared.buffered.load(Ordering::Acquire) >= self.buffered_max
+            && !self.shared.starving.load(Ordering::Acquire);
+        if full || !self.assigned {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        if let Some(event) = self.source.poll(POLL)? {
+            if let SourceEvent::Records(records) = &event {
+                self.shared.buffered.fetch_add(records.bytes(), Ordering::AcqRel);
+            }
+            if self.events.send(ReaderEvent::Source(self.stream, event)).is_err() {
+                self.shared.stop.store(true, Ordering::Release);
+            }
+        }
+        self.shared.troubles.store(self.source.troubles(), Ordering::Relaxed);
+        let lag = self.source.lag().into_iter().map(|(_, lag)| lag).sum();
+        self.shared.lag.store(lag, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl ReaderHandle {
+    /// Reads exactly these partitions from these positions on.
+    pub fn assign(&self, positions: Vec<(Partition, Start)>) {
+        // A thread that has ended has said why as an event.
+        let _ = self.commands.send(Command::Assign(positions));
+    }
+
+    /// Tells how much waits for an epoch, and whether a lane starves.
+    pub fn report(&self, buffered: usize, starving: bool) {
+        self.shared.buffered.store(buffered, Ordering::Release);
+        self.shared.starving.store(starving, Ordering::Release);
+    }
+
+    /// Records between what was delivered and the end of the partitions, as last known.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        self.shared.lag.load(Ordering::Relaxed)
+    }
+
+    /// Temporary troubles that were retried.
+    #[must_use]
+    pub fn troubles(&self) -> u64 {
+        self.shared.troubles.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ReaderHandle {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has printed itself; there is nothing to add while leaving.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Labels that arrive later than what they judge: the join of features as served with their labels by key.
+
+mod index;
+pub mod join;
+#[cfg(test)]
+pub(crate) mod memory;
+mod recent;
+mod segment;
+mod timed;
+
+pub use join::{Expired, JoinConfig, JoinCounts, LabelJoin, LabelOutcome, Missing};

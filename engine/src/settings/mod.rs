@@ -1,0 +1,371 @@
+//! The checked configuration of one pipeline: the TOML file with every value valid, and the parts that it names
+//! opened. Whatever is wrong is reported at its line, all at once.
+
+mod columns;
+mod fields;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use driftmill_config::{ByteSize, Document, Field, Problems, Section, find};
+use driftmill_connectors::{
+    CODECS, Codec, Delivery, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, parse_schema,
+};
+use driftmill_models::contracts::Task;
+
+pub use columns::{Columns, Role};
+
+use crate::transform::Transform;
+
+/// A pipeline, checked.
+pub struct Settings {
+    /// Name, state folder, delivery.
+    pub pipeline: Pipeline,
+    /// What decides about outputs and state: a change of it is a new plan.
+    pub plan: Plan,
+    /// The records.
+    pub source: Box<dyn OpenSource>,
+    /// The predictions.
+    pub sink: Box<dyn OpenSink>,
+    /// Bounds of an epoch.
+    pub epoch: EpochBounds,
+    /// Time between snapshots.
+    pub snapshot_every: Duration,
+    /// Folder of the registry.
+    pub registry: PathBuf,
+    /// Where HTTP listens.
+    pub listen: SocketAddr,
+    /// The text of the file, as it was read.
+    pub text: String,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Its name.
+    pub name: String,
+    /// Folder for state.
+    pub state_dir: PathBuf,
+    /// Delivery mode.
+    pub delivery: Delivery,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// Everything that decides about outputs and state.
+pub struct Plan {
+    /// Codec of the source.
+    pub source_codec: &'static dyn Codec,
+    /// Codec of the predictions.
+    pub sink_codec: &'static dyn Codec,
+    /// Declared columns of the source.
+    pub schema: SchemaRef,
+    /// The SQL, planned.
+    pub transform: Transform,
+    /// Roles and encoders of the SQL's columns.
+    pub columns: Columns,
+    /// Whether records that cannot be processed have a place to go.
+    pub dead_letters: bool,
+    /// The model's part.
+    pub model: Option<ModelSettings>,
+    /// Largest prediction in bytes.
+    pub prediction_bytes_max: usize,
+    /// Largest dead letter in bytes.
+    pub dead_letter_bytes_max: usize,
+}
+
+/// `[model]`
+#[derive(Debug, Clone)]
+pub struct ModelSettings {
+    /// What the scores mean.
+    pub task: Task,
+    /// Artifact to go live with.
+    pub initial: Option<PathBuf>,
+    /// Whether records wait for the first model.
+    pub hold: bool,
+}
+
+/// `[epoch]`
+#[derive(Debug, Clone, Copy)]
+pub struct EpochBounds {
+    /// Most records.
+    pub rows_max: usize,
+    /// Most bytes of input.
+    pub bytes_max: usize,
+    /// Longest wait for company.
+    pub linger: Duration,
+    /// Most event time, in milliseconds.
+    pub event_span_max_ms: i64,
+    /// How long an idle partition holds others back.
+    pub skew: Duration,
+    /// Most bytes that wait for an epoch.
+    pub buffered_max: usize,
+    /// Epochs computed ahead of the last commit.
+    pub in_flight_max: usize,
+}
+
+impl Settings {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at line and column.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_with(file_name, text, &|name| std::env::var(name).ok())
+    }
+
+    /// [`Settings::parse`] with another environment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_with(
+        file_name: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        let document = Document::parse(file_name, text, env)?;
+        let mut problems = document.problems();
+        let settings = Reader { document: &document, problems: &mut problems }.read(text);
+        match settings {
+            Some(settings) => problems.into_result(settings),
+            None => Err(problems),
+        }
+    }
+}
+
+/// All sections with their keys, for checks and for the reference.
+#[must_use]
+pub fn sections() -> &'static [Field] {
+    static SECTIONS: OnceLock<Vec<Field>> = OnceLock::new();
+    SECTIONS.get_or_init(|| {
+        let source: Vec<Field> = merged(fields::SOURCE, SOURCES.iter().map(|kind| kind.fields()));
+        let sink: Vec<Field> = merged(fields::SINK, SINKS.iter().map(|kind| kind.fields()));
+        fields::root(Vec::leak(source), Vec::leak(sink))
+    })
+}
+
+/// The engine's keys and those of every connector; a key that several have stands once.
+fn merged(own: &[Field], connectors: impl Iterator<Item = &'static [Field]>) -> Vec<Field> {
+    let mut all = own.to_vec();
+    for field in connectors.flatten() {
+        if all.iter().all(|known| known.name != field.name) {
+            all.push(*field);
+        }
+    }
+    all
+}
+
+struct Reader<'a> {
+    document: &'a Document,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, text: &str) -> Option<Settings> {
+        let root = self.document.root();
+        root.check(sections(), self.problems);
+        let [pipeline, source_section, features, sink_section, epoch, model_section, snapshot, registry, http] = [
+            "pipeline", "source", "features", "sink", "epoch", "model", "snapshot", "registry", "http",
+        ]
+        .map(|name| root.table(name, self.problems));
+        let pipeline = self.pipeline(&pipeline);
+        let source = self.source(&source_section);
+        let sink = pipeline.as_ref().and_then(|p| self.sink(&sink_section, &source_section, p));
+        let epoch = self.epoch(&epoch);
+        let model = model_section.is_present().then(|| self.model(&model_section));
+        let plan = self.plan(&source_section, &features, &sink_section, model, sink.as_deref());
+        let snapshot_every = snapshot.get_or("every", Duration::from_secs(30), self.problems);
+        let listen = self.listen(&http);
+        let pipeline = pipeline?;
+        let registry = self.registry(&registry, &pipeline)?;
+        Some(Settings {
+            plan: plan?,
+            source: source?,
+            sink: sink?,
+            epoch,
+            snapshot_every,
+            registry,
+            listen: listen?,
+            text: text.to_owned(),
+            pipeline,
+        })
+    }
+
+    fn pipeline(&mut self, section: &Section<'_>) -> Option<Pipeline> {
+        let name: String = section.require("name", self.problems)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
+            let help = "use up to 100 letters, digits, `-`, `_` and `.`: Kafka's names are made of it".to_owned();
+            self.problems.push(section.key_span("name"), "this name cannot name topics", Some(help));
+            return None;
+        }
+        let state_dir: String = section.require("state_dir", self.problems)?;
+        let delivery = match section.get::<String>("delivery", self.problems).as_deref() {
+            Some("exactly-once") => Delivery::ExactlyOnce,
+            _ => Delivery::AtLeastOnce,
+        };
+        let seed = section.get_or("seed", 0, self.problems);
+        Some(Pipeline { name, state_dir: self.document.resolve(&state_dir), delivery, seed })
+    }
+
+    fn source(&mut self, section: &Section<'_>) -> Option<Box<dyn OpenSource>> {
+        let name: String = section.require("connector", self.problems)?;
+        match find(SOURCES, &name) {
+            Ok(kind) => kind.open(section, "source", self.problems),
+            Err(message) => {
+                self.problems.push(section.key_span("connector"), message, None);
+                None
+            }
+        }
+    }
+
+    fn sink(&mut self, section: &Section<'_>, source: &Section<'_>, pipeline: &Pipeline) -> Option<Box<dyn OpenSink>> {
+        let name: String = section.require("connector", self.problems)?;
+        let context = SinkContext {
+            pipeline: pipeline.name.clone(),
+            delivery: pipeline.delivery,
+            dead_letters: source.get("dead_letters", self.problems),
+        };
+        match find(SINKS, &name) {
+            Ok(kind) => kind.open(section, source, &context, self.problems),
+            Err(message) => {
+                self.problems.push(section.key_span("connector"), message, None);
+                None
+            }
+        }
+    }
+
+    fn codec(&mut self, section: &Section<'_>) -> Option<&'static dyn Codec> {
+        let name = section.get_or("format", "json".to_owned(), self.problems);
+        match find(CODECS, &name) {
+            Ok(codec) => Some(codec),
+            Err(message) => {
+                self.problems.push(section.key_span("format"), message, None);
+                None
+            }
+        }
+    }
+
+    fn plan(
+        &mut self,
+        source: &Section<'_>,
+        features: &Section<'_>,
+        sink: &Section<'_>,
+        model: Option<Option<ModelSettings>>,
+        open_sink: Option<&dyn OpenSink>,
+    ) -> Option<Plan> {
+        let source_codec = self.codec(source);
+        let sink_codec = self.codec(sink);
+        let schema = parse_schema(&source.table("schema", self.problems), self.problems)?;
+        let sql: String = features.require("sql", self.problems)?;
+        let transform = match Transform::plan(&sql, schema.clone()) {
+            Ok(transform) => transform,
+            Err(error) => {
+                let span = error.at.map_or_else(|| features.key_span("sql"), |at| features.offset_in_string("sql", at));
+                self.problems.push(span, error.message, error.help);
+                return None;
+            }
+        };
+        let time = source.table("time", self.problems);
+        let time = time.get::<String>("column", self.problems).map(|name| (name, time.key_span("column")));
+        let columns = Columns::read(
+            &features.table("columns", self.problems),
+            transform.output_schema(),
+            features.key_span("sql"),
+            time,
+            model.is_some(),
+            self.problems,
+        )?;
+        let model = match model {
+            None => None,
+            Some(checked) => Some(checked?),
+        };
+        use driftmill_connectors::Destination;
+        let open_sink = open_sink?;
+        Some(Plan {
+            source_codec: source_codec?,
+            sink_codec: sink_codec?,
+            schema,
+            transform,
+            columns,
+            dead_letters: source.has("dead_letters"),
+            model,
+            prediction_bytes_max: open_sink.payload_bytes_max(Destination::Predictions),
+            dead_letter_bytes_max: open_sink.payload_bytes_max(Destination::DeadLetters),
+        })
+    }
+
+    fn model(&mut self, section: &Section<'_>) -> Option<ModelSettings> {
+        let task = match section.get::<String>("task", self.problems).as_deref() {
+            Some("regression") => Task::Regression,
+            _ => Task::Binary,
+        };
+        let initial = section.get::<String>("initial", self.problems).map(|path| self.document.resolve(&path));
+        let hold = section.get::<String>("before_model", self.problems).as_deref() == Some("hold");
+        if hold && initial.is_none() {
+            let help = "name an artifact in `initial`, or write `before_model = \"pass\"`".to_owned();
+            self.problems.push(section.key_span("before_model"), "nothing would ever end the wait", Some(help));
+        }
+        Some(ModelSettings { task, initial, hold })
+    }
+
+    fn epoch(&mut self, section: &Section<'_>) -> EpochBounds {
+        let problems = &mut *self.problems;
+        let bounds = EpochBounds {
+            rows_max: section.get_or("rows_max", 8192, problems),
+            bytes_max: section.get_or("bytes_max", ByteSize(16 << 20), problems).as_usize(),
+            linger: section.get_or("linger", Duration::from_millis(5), problems),
+            event_span_max_ms: i64::try_from(
+                section.get_or("event_span_max", Duration::from_secs(900), problems).as_millis(),
+            )
+            .unwrap_or(i64::MAX),
+            skew: section.get_or("skew", Duration::from_millis(100), problems),
+            buffered_max: section.get_or("buffered_max", ByteSize(128 << 20), problems).as_usize(),
+            in_flight_max: section.get_or("in_flight_max", 8, problems),
+        };
+        let mut limit = |key: &str, ok: bool, range: &str| {
+            if !ok {
+                problems.push(section.key_span(key), format!("`{key}` must be {range}"), None);
+            }
+        };
+        limit("rows_max", (1..=1_000_000).contains(&bounds.rows_max), "from 1 to 1000000");
+        limit("bytes_max", (1 << 10..=1 << 30).contains(&bounds.bytes_max), "from 1 KiB to 1 GiB");
+        limit("buffered_max", bounds.buffered_max >= bounds.bytes_max, "at least `bytes_max`");
+        limit("in_flight_max", (1..=1024).contains(&bounds.in_flight_max), "from 1 to 1024");
+        limit("event_span_max", bounds.event_span_max_ms >= 1, "at least 1 ms");
+        bounds
+    }
+
+    fn listen(&mut self, section: &Section<'_>) -> Option<SocketAddr> {
+        let text = section.get_or("listen", "127.0.0.1:9464".to_owned(), self.problems);
+        let span = section.key_span("listen");
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let help = "write address and port, such as \"127.0.0.1:9464\"".to_owned();
+            self.problems.push(span, "`listen` is not an address with a port", Some(help));
+            return None;
+        };
+        if !address.ip().is_loopback() {
+            let help = "listen on 127.0.0.1, and put a proxy with TLS and authentication before it".to_owned();
+            self.problems.push(span, "an address that others can reach needs TLS and a token, not yet supported", Some(help));
+            return None;
+        }
+        Some(address)
+    }
+
+    fn registry(&mut self, section: &Section<'_>, pipeline: &Pipeline) -> Option<PathBuf> {
+        let Some(url) = section.get::<String>("url", self.problems) else {
+            return Some(pipeline.state_dir.join("registry"));
+        };
+        match url.split_once("://") {
+            Some(("file", path)) => Some(PathBuf::from(path)),
+            Some((scheme, _)) => {
+                let help = "use a folder, as \"file:///path\"".to_owned();
+                self.problems.push(section.key_span("url"), format!("registries on {scheme}:// are not yet supported"), Some(help));
+                None
+            }
+            None => Some(self.document.resolve(&url)),
+        }
+    }
+}
