@@ -48,6 +48,12 @@ impl Encoded {
         self.arena.len()
     }
 
+    /// All payloads and keys, one after the other: what a hash of the outputs covers.
+    #[must_use]
+    pub fn contents(&self) -> &[u8] {
+        &self.arena
+    }
+
     /// Closes a record whose payload is everything appended since position `start`. Key, timestamp and
     /// headers are set later by [`Encoded::set_key`] and friends.
     ///

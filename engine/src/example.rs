@@ -44,10 +44,10 @@ impl Keys {
         self.ends.is_empty()
     }
 
-    /// Bytes held.
+    /// Bytes held, without what is allocated ahead: budgets must come to the same answer after a restart.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.arena.capacity() + self.ends.capacity() * size_of::<u32>()
+        self.arena.len() + self.ends.len() * size_of::<u32>()
     }
 
     /// Appends the keys in a checked binary form.
@@ -143,6 +143,20 @@ impl Matured {
         self.available_ms.extend_from_slice(&other.available_ms[rows]);
     }
 
+    /// A copy of `rows`.
+    ///
+    /// # Panics
+    /// When there are no such rows: the caller's bug.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let mut slice = Self {
+            frame: self.frame.empty_like(),
+            ..Self::default()
+        };
+        slice.append(self, rows);
+        slice
+    }
+
     /// The rows picked, in this order.
     ///
     /// # Panics
@@ -169,7 +183,12 @@ impl Matured {
 
     /// Appends `rows` in a checked binary form.
     pub(crate) fn write(&self, rows: Range<usize>, out: &mut Vec<u8>) {
-        self.frame.write(rows.clone(), out);
+        self.write_with(&self.frame, rows, out);
+    }
+
+    /// The same with other features for the same rows.
+    pub(crate) fn write_with(&self, frame: &Frame, rows: Range<usize>, out: &mut Vec<u8>) {
+        frame.write(rows.clone(), out);
         self.labels[rows.clone()].iter().for_each(|&value| out.put_f64(value));
         self.weights[rows.clone()].iter().for_each(|&value| out.put_f64(value));
         self.scores[rows.clone()].iter().for_each(|&value| out.put_f64(value));

@@ -1,7 +1,23 @@
 //! The engine: the only crate that knows both connectors and models.
 
+pub mod buffer;
+pub mod cli;
+pub mod clock;
+pub mod committer;
+pub mod daemon;
+pub mod disk;
+pub mod epoch_log;
 pub mod example;
+pub mod http;
 pub mod intake;
+pub mod labels;
+pub mod metrics;
+pub mod quality;
+pub mod quarantine;
+pub mod reference;
+pub mod registry;
 pub mod score;
 pub mod settings;
+pub mod snapshot;
+pub mod state;
 pub mod transform;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `driftmill`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    driftmill::cli::main()
+}

@@ -49,7 +49,11 @@ impl FaultyDisk {
         }
         let mut random = Pcg64Mcg::new(u128::from(self.seed) << 64 | change as u128 | 1);
         let done = [0.0, 1.0, random.random::<f64>()];
-        Some(if change > self.at { 0.0 } else { done[random.random_range(0..3)] })
+        Some(if change > self.at {
+            0.0
+        } else {
+            done[random.random_range(0..3)]
+        })
     }
 
     /// Does a change that writes bytes, or a first part of it.

@@ -58,10 +58,7 @@ impl DiskError {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What to do about an error of the operating system.
@@ -207,6 +204,9 @@ impl Disk for LocalDisk {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(path)?;
             let there = file.metadata()?.len().saturating_sub(offset).min(len);
+            if there == 0 {
+                return Ok(Vec::new());
+            }
             file.seek(SeekFrom::Start(offset))?;
             let mut bytes = Vec::with_capacity(usize::try_from(there).unwrap_or(0));
             file.take(there).read_to_end(&mut bytes)?;
@@ -257,7 +257,11 @@ impl Disk for LocalDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
         File::open(dir)
             .and_then(|file| file.sync_all())
             .map_err(DiskError::io("sync folder", dir))
@@ -294,7 +298,7 @@ impl LockFile {
             }
             Err(TryLockError::Error(source)) => return Err(DiskError::io("lock", path)(source)),
         }
-        let note = || -> io::Result<()> {
+        let mut note = || -> io::Result<()> {
             file.set_len(0)?;
             writeln!(file, "{}", std::process::id())
         };

@@ -226,25 +226,50 @@ mod tests {
             refused(&changed),
             LedgerError::Record(RecordError::Damaged { epoch: 3, .. })
         ));
-        let other = EpochRecord { pipeline: "q".to_owned(), ..all[2].clone() }.seal(&all[1].chain);
+        let other = EpochRecord {
+            pipeline: "q".to_owned(),
+            ..all[2].clone()
+        }
+        .seal(&all[1].chain);
         assert!(matches!(refused(&other), LedgerError::OtherPipeline { epoch: 3, .. }));
         let mut gap = all[2].clone();
         gap.ranges[0].start += 1;
         assert!(matches!(
             refused(&gap.seal(&all[1].chain)),
-            LedgerError::Offsets { epoch: 3, partition: 1, expected: 30, found: 31, .. }
+            LedgerError::Offsets {
+                epoch: 3,
+                partition: 1,
+                expected: 30,
+                found: 31,
+                ..
+            }
         ));
     }
 
     #[test]
     fn a_new_partition_may_start_anywhere_and_then_must_go_on() {
         let mut ledger = after(&records(1, 1));
-        let range = |start, end| super::super::record::Range { topic: "a".to_owned(), partition: 9, start, end };
-        let next = |epoch, chain: &str, range| EpochRecord { ranges: vec![range], ..record(epoch, "") }.seal(chain);
+        let range = |start, end| super::super::record::Range {
+            topic: "a".to_owned(),
+            partition: 9,
+            start,
+            end,
+        };
+        let next = |epoch, chain: &str, range| {
+            EpochRecord {
+                ranges: vec![range],
+                ..record(epoch, "")
+            }
+            .seal(chain)
+        };
         ledger.admit(&next(2, ledger.chain(), range(100, 100))).unwrap();
         let chain = ledger.chain().to_owned();
         assert!(ledger.admit(&next(3, &chain, range(0, 5))).is_err());
         ledger.admit(&next(3, &chain, range(100, 105))).unwrap();
-        assert_eq!(ledger.end("b", 0), Some(20), "partitions without a range stay where they were");
+        assert_eq!(
+            ledger.end("b", 0),
+            Some(20),
+            "partitions without a range stay where they were"
+        );
     }
 }

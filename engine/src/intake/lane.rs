@@ -80,7 +80,8 @@ impl Lane {
     }
 
     /// Offset after the last record received.
-    fn received(&self) -> i64 {
+    #[must_use]
+    pub fn received(&self) -> i64 {
         self.queue.back().map_or(self.next, |last| last.offset(last.len() - 1) + 1)
     }
 

@@ -189,6 +189,7 @@ impl Intake {
                 heads.push(Reverse((time, index)));
             }
         }
+        input.arrived = lanes.iter().filter_map(|lane| lane.waiting_since()).min();
         let (mut bytes, mut first) = (0, None);
         while let Some(Reverse((time, index))) = heads.pop() {
             let lane = &mut *lanes[index];

@@ -67,6 +67,8 @@ pub struct EpochInput {
     pub labels: Vec<RowRef>,
     /// What was read of each lane that contributed, in order of the lane.
     pub ranges: Vec<LaneRange>,
+    /// When the oldest of the records arrived here.
+    pub arrived: Option<std::time::Instant>,
 }
 
 impl EpochInput {

@@ -6,7 +6,7 @@ mod fields;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -25,7 +25,7 @@ pub struct Settings {
     /// Name, state folder, delivery.
     pub pipeline: Pipeline,
     /// What decides about outputs and state: a change of it is a new plan.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The records.
     pub source: Box<dyn OpenSource>,
     /// The predictions.
@@ -57,6 +57,8 @@ pub struct Pipeline {
 
 /// Everything that decides about outputs and state.
 pub struct Plan {
+    /// Hash of everything in it.
+    pub hash: String,
     /// Codec of the source.
     pub source_codec: &'static dyn Codec,
     /// Codec of the predictions.
@@ -75,6 +77,35 @@ pub struct Plan {
     pub prediction_bytes_max: usize,
     /// Largest dead letter in bytes.
     pub dead_letter_bytes_max: usize,
+}
+
+impl Plan {
+    /// Hash of whatever decides about outputs and state, in hex; 16 digits are enough to tell plans of one pipeline
+    /// apart.
+    fn fingerprint(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |text: &[u8]| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        part(b"plan 1");
+        part(self.source_codec.name().as_bytes());
+        part(self.sink_codec.name().as_bytes());
+        for field in self.schema.fields() {
+            part(field.name().as_bytes());
+            part(field.data_type().to_string().as_bytes());
+        }
+        part(self.transform.canonical().as_bytes());
+        part(format!("{:?}", self.columns.roles).as_bytes());
+        if let Some(encoder) = &self.columns.encoder {
+            let mut bytes = Vec::new();
+            encoder.write(&mut bytes);
+            part(&bytes);
+        }
+        part(format!("{:?}", self.model.as_ref().map(|model| (model.task, model.hold))).as_bytes());
+        part(format!("{} {} {}", self.dead_letters, self.prediction_bytes_max, self.dead_letter_bytes_max).as_bytes());
+        hash.finalize().to_hex().as_str()[..16].to_owned()
+    }
 }
 
 /// `[model]`
@@ -181,7 +212,7 @@ impl Reader<'_> {
         let pipeline = pipeline?;
         let registry = self.registry(&registry, &pipeline)?;
         Some(Settings {
-            plan: plan?,
+            plan: Arc::new(plan?),
             source: source?,
             sink: sink?,
             epoch,
@@ -284,7 +315,8 @@ impl Reader<'_> {
         };
         use driftmill_connectors::Destination;
         let open_sink = open_sink?;
-        Some(Plan {
+        let mut plan = Plan {
+            hash: String::new(),
             source_codec: source_codec?,
             sink_codec: sink_codec?,
             schema,
@@ -294,7 +326,9 @@ impl Reader<'_> {
             model,
             prediction_bytes_max: open_sink.payload_bytes_max(Destination::Predictions),
             dead_letter_bytes_max: open_sink.payload_bytes_max(Destination::DeadLetters),
-        })
+        };
+        plan.hash = plan.fingerprint();
+        Some(plan)
     }
 
     fn model(&mut self, section: &Section<'_>) -> Option<ModelSettings> {

@@ -1,0 +1,244 @@
+//! The command line. Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 the
+//! pipeline failed, 2 the command line or the configuration is wrong, 3 another process has taken over.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+use driftmill_connectors::SinkError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::SystemClock;
+use crate::committer::CommitError;
+use crate::daemon::{RunError, Status, Summary, Surroundings};
+use crate::disk::LocalDisk;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::{http, reference};
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+const FENCED: u8 = 3;
+
+/// Streaming data and continuous training in one daemon.
+#[derive(Parser)]
+#[command(name = "driftmill", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a pipeline until SIGTERM or SIGINT, which drain it.
+    Run {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// Checks a configuration, and what it names: topics, rights, limits.
+    Check {
+        /// The configuration.
+        config: PathBuf,
+        /// Checks the file alone and asks no broker.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Prints the reference of the configuration.
+    Reference {
+        /// Compares the committed reference with what it should be, and fails when it is stale.
+        #[arg(long)]
+        check: bool,
+        /// Writes the reference to its file in the source tree.
+        #[arg(long, conflicts_with = "check")]
+        write: bool,
+    },
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match cli.command {
+        Command::Run { config } => run(&config),
+        Command::Check { config, offline } => check(&config, offline),
+        Command::Reference { check, write } => reference::command(check, write),
+    };
+    ExitCode::from(code)
+}
+
+fn say(text: &str) {
+    // Nobody reads standard output any more when this fails; there is nowhere else to say so.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+}
+
+fn load(config: &Path) -> Result<Settings, u8> {
+    let shown = config.display().to_string();
+    let text = std::fs::read_to_string(config).map_err(|error| {
+        complain(&format!("cannot read {shown}: {error}; name the configuration of the pipeline"));
+        WRONG
+    })?;
+    Settings::parse(&shown, &text).map_err(|problems| {
+        complain(&problems.render());
+        WRONG
+    })
+}
+
+fn check(config: &Path, offline: bool) -> u8 {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let mut findings = Vec::new();
+    if !offline {
+        for found in [settings.source.check(), settings.sink.check()] {
+            match found {
+                Ok(found) => findings.extend(found),
+                Err(error) => findings.push(error.to_string()),
+            }
+        }
+    }
+    findings.dedup();
+    for finding in &findings {
+        complain(&format!("{}: {finding}", config.display()));
+    }
+    if !findings.is_empty() {
+        return WRONG;
+    }
+    let plan = &settings.plan;
+    say(&format!(
+        "{}: pipeline {}, plan {}: {} of {} columns read, {} written, {} features; no problem found{}",
+        config.display(),
+        settings.pipeline.name,
+        plan.hash,
+        plan.transform.read_schema().fields().len(),
+        plan.schema.fields().len(),
+        plan.transform.output_schema().fields().len(),
+        plan.columns.features.len(),
+        if offline { " (no broker was asked)" } else { "" },
+    ));
+    0
+}
+
+fn run(config: &Path) -> u8 {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("DRIFTMILL_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .init();
+    match serve(settings, config) {
+        Ok(summary) => {
+            tracing::info!(epoch = summary.epoch, "ended");
+            say(&serde_json::json!(summary).to_string());
+            0
+        }
+        Err(Failure::Start(message)) => {
+            complain(&message);
+            FAILED
+        }
+        Err(Failure::Run(error)) => {
+            complain(&format!("driftmill: {error}"));
+            match error {
+                RunError::Commit(CommitError::Sink(SinkError::Fenced(_))) | RunError::Sink(SinkError::Fenced(_)) => {
+                    FENCED
+                }
+                _ => FAILED,
+            }
+        }
+    }
+}
+
+enum Failure {
+    Start(String),
+    Run(RunError),
+}
+
+fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
+    let start = |error: String| Failure::Start(format!("driftmill: {error}"));
+    let metrics = Metrics::new(&settings.pipeline.name).map_err(|error| start(error.to_string()))?;
+    let around = Surroundings {
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(LocalDisk),
+        metrics: Arc::new(metrics),
+        stop: Arc::new(AtomicBool::new(false)),
+        status: Arc::new(Status::default()),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(|error| start(format!("the system gives no thread: {error}; raise its limits")))?;
+    let listener = runtime.block_on(http::bind(settings.listen)).map_err(start)?;
+    let address = listener.local_addr().map_err(|error| start(error.to_string()))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pipeline = settings.pipeline.name,
+        plan = settings.plan.hash,
+        "driftmill · metrics and health on http://{address}"
+    );
+    let signals = Signals::listen(&runtime).map_err(start)?;
+    runtime.spawn(signals.watch(Arc::clone(&around.stop)));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (shown, status) = (Arc::clone(&around.metrics), Arc::clone(&around.status));
+    let server = runtime.spawn(http::serve(listener, shown, status, async {
+        // A dropped sender means the end just as well.
+        let _ = ended.await;
+    }));
+    let outcome = crate::daemon::run(settings, config, &around).map_err(Failure::Run);
+    drop(end);
+    // A client that keeps its connection open must not keep the process.
+    let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(1), server).await });
+    runtime.shutdown_background();
+    outcome
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &tokio::runtime::Runtime) -> Result<Self, String> {
+        let _within = runtime.enter();
+        let on = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn watch(mut self, stop: Arc<AtomicBool>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: reloading is not yet supported; restart to take a new configuration");
+                }
+            }
+        }
+        tracing::info!("draining");
+        stop.store(true, Ordering::Release);
+        // A second signal means now: what is not committed is computed again at the next start.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        std::process::exit(i32::from(FAILED));
+    }
+}

@@ -1,0 +1,225 @@
+//! The thread that owns the sink: it makes epochs durable in order, while the engine computes the next ones.
+//!
+//! Everything that is sent is kept until it is acknowledged, so an aborted epoch is sent again and not computed
+//! again. Where the log is a local file, an epoch's record is appended after its outputs were acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use driftmill_connectors::{Sink, SinkError, Unit};
+
+use crate::epoch_log::{EpochLog, EpochRecord, LogError};
+use crate::metrics::Metrics;
+use crate::snapshot::{Prepared, SnapshotError, SnapshotStore};
+
+/// Most epochs in one transaction: bounds what is sent again after an abort.
+const GROUP_MAX: usize = 64;
+
+/// What the committer is asked to do, in order.
+pub enum Work {
+    /// Make an epoch durable.
+    Epoch {
+        /// What it writes.
+        unit: Unit,
+        /// Its record, where it goes to the local log; a replay's is there already.
+        record: Option<EpochRecord>,
+        /// When its oldest record arrived here.
+        arrived: Instant,
+    },
+    /// Publish a snapshot of the state after the last epoch sent, once that has committed.
+    Snapshot(Prepared),
+}
+
+/// Why the pipeline cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The sink.
+    #[error("{0}")]
+    Sink(#[from] SinkError),
+    /// The epoch log.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// A snapshot.
+    #[error("{0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The thread is gone: it has panicked.
+    #[error("the committing thread ended unexpectedly; please report it")]
+    Gone,
+}
+
+/// The engine's side of the committer.
+pub struct Committer {
+    work: Option<SyncSender<Work>>,
+    committed: Arc<AtomicU64>,
+    failure: Arc<Mutex<Option<CommitError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Worker {
+    sink: Box<dyn Sink>,
+    log: Option<EpochLog>,
+    snapshots: Arc<SnapshotStore>,
+    committed: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Committer {
+    /// Starts the thread. `log` is the local epoch log of a pipeline whose sink keeps none; `depth` bounds the
+    /// epochs that wait.
+    ///
+    /// # Errors
+    /// A system that gives no thread.
+    pub fn spawn(
+        sink: Box<dyn Sink>,
+        log: Option<EpochLog>,
+        snapshots: Arc<SnapshotStore>,
+        depth: usize,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(depth);
+        let committed = Arc::new(AtomicU64::new(0));
+        let failure = Arc::new(Mutex::new(None));
+        let worker = Worker { sink, log, snapshots, committed: Arc::clone(&committed), metrics };
+        let slot = Arc::clone(&failure);
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            if let Err(error) = worker.run(&receiver) {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        })?;
+        Ok(Self { work: Some(sender), committed, failure, thread: Some(thread) })
+    }
+
+    /// Hands work over; waits while too much is under way, as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// What ended the thread.
+    pub fn send(&self, work: Work, go_on: &dyn Fn() -> bool) -> Result<bool, CommitError> {
+        let Some(sender) = &self.work else { return Err(self.failure()) };
+        let mut work = work;
+        loop {
+            match sender.try_send(work) {
+                Ok(()) => return Ok(true),
+                Err(TrySendError::Full(back)) if go_on() => {
+                    work = back;
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                Err(TrySendError::Full(_)) => return Ok(false),
+                Err(TrySendError::Disconnected(_)) => return Err(self.failure()),
+            }
+        }
+    }
+
+    /// The last epoch that is durable, 0 before the first of this run.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Fails when the thread has ended.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub fn check(&self) -> Result<(), CommitError> {
+        match &self.thread {
+            Some(thread) if thread.is_finished() => Err(self.failure()),
+            _ => Ok(()),
+        }
+    }
+
+    fn failure(&self) -> CommitError {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(CommitError::Gone)
+    }
+
+    /// Commits what is under way and ends the thread, waiting at most `patience`. Whether all was committed.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub fn finish(mut self, patience: Duration) -> Result<bool, CommitError> {
+        drop(self.work.take());
+        let deadline = Instant::now() + patience;
+        let Some(thread) = self.thread.take() else { return Ok(true) };
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if thread.join().is_err() {
+            return Err(CommitError::Gone);
+        }
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(true),
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self, work: &Receiver<Work>) -> Result<(), CommitError> {
+        let mut next = work.recv().ok();
+        while let Some(first) = next.take() {
+            match first {
+                Work::Snapshot(prepared) => self.publish(prepared)?,
+                Work::Epoch { unit, record, arrived } => {
+                    let mut group = vec![(unit, record, arrived)];
+                    // Whatever has queued up meanwhile shares the commit; a snapshot ends the group, since it must
+                    // hold committed epochs only.
+                    while group.len() < GROUP_MAX {
+                        match work.try_recv() {
+                            Ok(Work::Epoch { unit, record, arrived }) => group.push((unit, record, arrived)),
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.commit(group)?;
+                }
+            }
+            if next.is_none() {
+                next = work.recv().ok();
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, group: Vec<(Unit, Option<EpochRecord>, Instant)>) -> Result<(), CommitError> {
+        let begun = Instant::now();
+        let (mut units, mut records, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
+        for (unit, record, when) in group {
+            units.push(unit);
+            records.extend(record);
+            arrived.push(when);
+        }
+        self.sink.commit(&units)?;
+        if let Some(log) = &mut self.log {
+            log.append(&records)?;
+        }
+        if let Some(last) = units.last() {
+            self.committed.store(last.epoch, Ordering::Release);
+            self.metrics.committed(last.epoch, units.len(), begun.elapsed());
+        }
+        for (unit, arrived) in units.iter().zip(arrived) {
+            let rows: usize = unit.outputs.iter().map(|(_, outputs)| outputs.len()).sum();
+            self.metrics.delivered(rows, arrived.elapsed());
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, prepared: Prepared) -> Result<(), CommitError> {
+        let cost = self.snapshots.publish(prepared)?;
+        self.metrics.snapshot(cost.written, cost.total);
+        if let Some(oldest) = self.snapshots.oldest() {
+            self.sink.trim(oldest + 1)?;
+            if let Some(log) = &mut self.log {
+                log.trim(oldest + 1)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,348 @@
+//! How a pipeline starts: take ownership, read what is there, decide, replay.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use driftmill_connectors::{ConnectError, Delivery, Fault, Partition, Sink, Start};
+use driftmill_models::state::State as _;
+
+use crate::committer::Committer;
+use crate::daemon::engine::{Engine, check_model, gap};
+use crate::daemon::plans::PlanBook;
+use crate::daemon::recovery::{Found, Recovery, decide};
+use crate::daemon::{RunError, Surroundings};
+use crate::disk::{Disk, LockFile};
+use crate::epoch_log::{EpochLog, EpochRecord, Event, Ledger};
+use crate::intake::{Intake, IntakeBounds, LaneId, Reader, Stream};
+use crate::registry::Registry;
+use crate::score::{Deployment, ScoreHalf};
+use crate::settings::{Plan, Settings};
+use crate::snapshot::{Loaded, SnapshotStore, state_hash};
+use crate::state::{LaneName, PipelineState};
+
+/// What the epoch log says.
+struct History {
+    log: Option<EpochLog>,
+    /// First and last epoch.
+    span: Option<(u64, u64)>,
+    chain_at_snapshot: Option<String>,
+    /// Records after the snapshot, to be replayed.
+    records: Vec<EpochRecord>,
+}
+
+/// Starts the pipeline; it has replayed the log when this returns.
+pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) -> Result<Engine, RunError> {
+    let disk = &around.disk;
+    let dir = settings.pipeline.state_dir.clone();
+    disk.create_dir(&dir)?;
+    let lock = LockFile::acquire(&dir.join("lock"))?;
+    let registry = Registry::open(Arc::clone(disk), &settings.registry.display().to_string())?;
+    let mut plans = PlanBook::open(Arc::clone(disk), dir.join("plans"), config.to_owned())?;
+    let plan = Arc::clone(&settings.plan);
+    plans.keep(Arc::clone(&plan), &settings.text)?;
+    let snapshots =
+        Arc::new(SnapshotStore::open(Arc::clone(disk), dir.join("snapshots"), settings.pipeline.name.clone())?);
+    let loaded = snapshots.load_newest()?;
+    if let Some(loaded) = &loaded {
+        for rejected in &loaded.rejected {
+            tracing::warn!(%rejected, "a damaged snapshot is passed over");
+        }
+    }
+    around.status.set(false, "taking ownership of the sink");
+    let mut sink = settings.sink.connect()?;
+    around.status.set(false, "reading the epoch log");
+    let history = read_history(&settings, &mut *sink, loaded.as_ref(), around)?;
+    let recovery = decide(&Found {
+        snapshot: loaded.as_ref().map(|loaded| (loaded.manifest.epoch, loaded.manifest.chain.clone())),
+        log: history.span,
+        chain_at_snapshot: history.chain_at_snapshot.clone(),
+        chain_before_replay: history.records.first().map(|record| record.previous.clone()),
+    });
+    if let Recovery::Refuse(why) = recovery {
+        return Err(RunError::Recovery(why));
+    }
+    let first_plan = match (&loaded, history.records.first()) {
+        (Some(loaded), _) => plans.get(&loaded.manifest.plan)?,
+        // The first record may itself switch the plan; before it, its plan holds as well as any.
+        (None, Some(record)) => plans.get(&record.plan)?,
+        (None, None) => Arc::clone(&plan),
+    };
+    let mut state = PipelineState::new(&first_plan.hash, &first_plan.columns.specs);
+    if let Some(loaded) = &loaded {
+        let epoch = loaded.manifest.epoch;
+        state.restore(&loaded.source).map_err(|error| RunError::State { epoch, error })?;
+    } else {
+        snapshots.start_anew();
+    }
+    assemble(Parts { settings, plan, first_plan, plans, state, sink, history, snapshots, registry, lock }, around)
+}
+
+/// What [`assemble`] makes an engine of.
+struct Parts {
+    settings: Settings,
+    plan: Arc<Plan>,
+    first_plan: Arc<Plan>,
+    plans: PlanBook,
+    state: PipelineState,
+    sink: Box<dyn Sink>,
+    history: History,
+    snapshots: Arc<SnapshotStore>,
+    registry: Registry,
+    lock: LockFile,
+}
+
+fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
+    let Parts { settings, plan, first_plan, plans, state, sink, history, snapshots, registry, lock } = parts;
+    let topics = settings.source.topics().to_vec();
+    let (sender, events) = channel();
+    around.status.set(false, "connecting the source");
+    let (reader, partitions, held) =
+        Reader::spawn(Stream::Source, &*settings.source, sender, settings.epoch.buffered_max)?;
+    let bounds = IntakeBounds {
+        rows_max: settings.epoch.rows_max,
+        bytes_max: settings.epoch.bytes_max,
+        linger: settings.epoch.linger,
+        event_span_max_ms: settings.epoch.event_span_max_ms,
+        skew: settings.epoch.skew,
+    };
+    let mut intake = Intake::new(bounds);
+    let joined = place(&settings, &topics, &state, &history.records, &partitions, &held, &mut intake)?;
+    let committer = Committer::spawn(
+        sink,
+        history.log,
+        Arc::clone(&snapshots),
+        settings.epoch.in_flight_max,
+        Arc::clone(&around.metrics),
+    )
+    .map_err(RunError::Thread)?;
+    let mut engine = Engine {
+        score: ScoreHalf::new(Arc::clone(&first_plan), &topics)?,
+        plan: first_plan,
+        plans,
+        topics,
+        snapshot_epoch: state.epoch,
+        state,
+        deployment: Deployment::none(),
+        intake,
+        reader,
+        events,
+        committer,
+        snapshots,
+        registry,
+        metrics: Arc::clone(&around.metrics),
+        clock: Arc::clone(&around.clock),
+        status: Arc::clone(&around.status),
+        stop: Arc::clone(&around.stop),
+        pending: Vec::new(),
+        lock,
+        snapshot_at: Instant::now(),
+        last_time_ms: i64::MIN,
+        handed_over: true,
+        settings,
+    };
+    let emit = engine.settings.pipeline.delivery == Delivery::AtLeastOnce;
+    let positions = engine.intake.lanes().map(|(id, lane)| (id.partition, Start::Offset(lane.next()))).collect();
+    engine.reader.assign(positions);
+    engine.deploy()?;
+    replay(&mut engine, &history.records, emit, around)?;
+    engine.pending.extend(joined);
+    begin_plan(&mut engine, &plan);
+    begin_model(&mut engine, &plan, &*around.disk)?;
+    Ok(engine)
+}
+
+fn replay(
+    engine: &mut Engine,
+    records: &[EpochRecord],
+    emit: bool,
+    around: &Surroundings,
+) -> Result<(), RunError> {
+    let begun = Instant::now();
+    for (done, record) in records.iter().enumerate() {
+        if around.stop.load(Ordering::Acquire) {
+            break;
+        }
+        if done % 256 == 0 {
+            around.status.set(false, format!("replaying epoch {} of {}", done + 1, records.len()));
+        }
+        engine.replay_epoch(record, emit)?;
+    }
+    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let state = state_hash(&engine.state);
+    tracing::info!(epoch = engine.state.epoch, replayed = records.len(), took_ms, state, "recovered");
+    Ok(())
+}
+
+/// The configuration's plan takes over from the one of the last epoch.
+fn begin_plan(engine: &mut Engine, plan: &Arc<Plan>) {
+    if engine.plan.hash != plan.hash {
+        tracing::info!(from = engine.plan.hash, to = plan.hash, "the plan changes");
+        engine.pending.push(Event::PlanSwitched { plan: plan.hash.clone() });
+    }
+}
+
+/// The model named in the configuration goes live where none is, or where the live one does not fit the plan.
+fn begin_model(engine: &mut Engine, plan: &Arc<Plan>, disk: &dyn Disk) -> Result<(), RunError> {
+    let Some(model) = &plan.model else { return Ok(()) };
+    let live = engine.state.version(engine.state.live).cloned();
+    let misfit = match &live {
+        None => None,
+        Some(version) => {
+            let bytes = engine.registry.get(&version.artifact)?;
+            check_model(&version.name, &bytes, plan).err()
+        }
+    };
+    let Some(path) = &model.initial else {
+        return misfit.map_or(Ok(()), Err);
+    };
+    let bytes = disk.read(path)?;
+    let shown = path.display().to_string();
+    check_model(&shown, &bytes, plan)?;
+    if live.is_some() && misfit.is_none() {
+        let artifact = driftmill_models::artifact::Artifact::id(&bytes);
+        if engine.state.versions.iter().all(|version| version.artifact != artifact) {
+            tracing::warn!(initial = shown, "a model is live already: `initial` is for the first only");
+        }
+        return Ok(());
+    }
+    // Durable before the epoch that names it.
+    let artifact = engine.registry.put(&bytes)?;
+    let version = engine.state.next_version();
+    engine.pending.push(Event::Bootstrapped { version, artifact });
+    Ok(())
+}
+
+/// Gives every partition its lane. The events say which partitions are new to a pipeline that runs already.
+fn place(
+    settings: &Settings,
+    topics: &[String],
+    state: &PipelineState,
+    records: &[EpochRecord],
+    partitions: &[Partition],
+    held: &[(Partition, i64, i64)],
+    intake: &mut Intake,
+) -> Result<Vec<Event>, RunError> {
+    let now = Instant::now();
+    let first_run = state.epoch == 0 && records.is_empty();
+    let mut known: BTreeMap<LaneName, i64> = state.positions.clone();
+    // Partitions that joined after the snapshot begin where their first record says.
+    for range in records.iter().flat_map(|record| &record.ranges) {
+        let lane = LaneName { stream: Stream::Source, topic: range.topic.clone(), partition: range.partition };
+        known.entry(lane).or_insert(range.start);
+    }
+    for event in records.iter().flat_map(|record| &record.events) {
+        if let Event::PartitionAdded { topic, partition } = event {
+            let lane = LaneName { stream: Stream::Source, topic: topic.clone(), partition: *partition };
+            known.entry(lane).or_insert(0);
+        }
+    }
+    let mut joined = Vec::new();
+    for &partition in partitions {
+        let topic = topics.get(partition.topic as usize).cloned().unwrap_or_default();
+        let name = LaneName { stream: Stream::Source, topic, partition: partition.partition };
+        let bounds = held.iter().find(|(known, _, _)| *known == partition);
+        let (oldest, newest) = bounds.map_or((0, 0), |(_, oldest, newest)| (*oldest, *newest));
+        let next = match (known.remove(&name), first_run, settings.source.start()) {
+            (Some(next), _, _) if next < oldest || next > newest => return Err(gap(&name, next, oldest, newest)),
+            (Some(next), _, _) => next,
+            (None, true, Start::Newest) => newest,
+            (None, true, Start::Offset(offset)) => offset,
+            (None, true, Start::Oldest) => oldest,
+            (None, false, _) => {
+                joined.push(Event::PartitionAdded { topic: name.topic.clone(), partition: name.partition });
+                oldest
+            }
+        };
+        intake.add(LaneId { stream: Stream::Source, partition }, next, now);
+    }
+    match known.into_keys().find(|lane| topics.contains(&lane.topic)) {
+        Some(lost) => Err(RunError::Recovery(format!(
+            "topic {}, partition {}: it was read before and does not exist any more; restore the topic, or begin \
+             anew with a new state folder",
+            lost.topic, lost.partition
+        ))),
+        None => Ok(joined),
+    }
+}
+
+fn read_history(
+    settings: &Settings,
+    sink: &mut dyn Sink,
+    loaded: Option<&Loaded>,
+    around: &Surroundings,
+) -> Result<History, RunError> {
+    let after = loaded.map_or(0, |loaded| loaded.manifest.epoch);
+    let mut gathered = Gathered { ledger: Ledger::new(settings.pipeline.name.clone()), after, ..Gathered::default() };
+    let log = match settings.pipeline.delivery {
+        Delivery::AtLeastOnce => {
+            let path = settings.pipeline.state_dir.join("epochs");
+            let (log, torn) = EpochLog::open(Arc::clone(&around.disk), path)?;
+            if let Some(torn) = torn {
+                tracing::warn!(?torn, "the end of the epoch log was cut off: its last write was interrupted");
+            }
+            for record in log.records(0) {
+                gathered.admit(record?)?;
+            }
+            Some(log)
+        }
+        Delivery::ExactlyOnce => {
+            let mut failure = None;
+            let outcome = sink.recover(&mut |bytes| {
+                let admitted = EpochRecord::from_bytes(bytes).map_err(RunError::from);
+                match admitted.and_then(|record| gathered.admit(record)) {
+                    Ok(epoch) => Ok(epoch),
+                    Err(error) => {
+                        let place = "epoch log".to_owned();
+                        let told = ConnectError::new(Fault::Environment, place, error.to_string(), "restore it");
+                        failure = Some(error);
+                        Err(told)
+                    }
+                }
+            });
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            outcome?;
+            None
+        }
+    };
+    Ok(History {
+        log,
+        span: gathered.span,
+        chain_at_snapshot: gathered.chain_at_snapshot,
+        records: gathered.records,
+    })
+}
+
+struct Gathered {
+    ledger: Ledger,
+    after: u64,
+    span: Option<(u64, u64)>,
+    chain_at_snapshot: Option<String>,
+    records: Vec<EpochRecord>,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self { ledger: Ledger::new(""), after: 0, span: None, chain_at_snapshot: None, records: Vec::new() }
+    }
+}
+
+impl Gathered {
+    fn admit(&mut self, record: EpochRecord) -> Result<u64, RunError> {
+        self.ledger.admit(&record)?;
+        let epoch = record.epoch;
+        self.span = Some((self.span.map_or(epoch, |(first, _)| first), epoch));
+        if epoch == self.after {
+            self.chain_at_snapshot = Some(record.chain.clone());
+        }
+        if epoch > self.after {
+            self.records.push(record);
+        }
+        Ok(epoch)
+    }
+}
