@@ -212,12 +212,23 @@ impl Worker {
     }
 
     fn publish(&mut self, prepared: Prepared) -> Result<(), CommitError> {
-        let cost = self.snapshots.publish(prepared)?;
+        let cost = match self.snapshots.publish(prepared) {
+            Ok(cost) => cost,
+            // The snapshots before still stand and the next one holds what is missing: a full disk costs time at a
+            // restart, not the service.
+            Err(error @ (SnapshotError::Disk(_) | SnapshotError::Broken { .. } | SnapshotError::Damaged { .. })) => {
+                tracing::warn!(%error, "a snapshot could not be kept; the ones before it still stand");
+                self.metrics.snapshot_failures.inc();
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.metrics.snapshot(cost.written, cost.total);
         if let Some(oldest) = self.snapshots.oldest() {
-            self.sink.trim(oldest + 1)?;
+            // The oldest snapshot's own record stays: the chain is checked against it.
+            self.sink.trim(oldest)?;
             if let Some(log) = &mut self.log {
-                log.trim(oldest + 1)?;
+                log.trim(oldest)?;
             }
         }
         Ok(())

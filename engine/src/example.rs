@@ -165,7 +165,11 @@ impl Matured {
     pub fn gather(&self, rows: &[usize]) -> Self {
         let picks: Vec<_> = rows.iter().map(|&row| (&self.frame, row)).collect();
         Self {
-            frame: if rows.is_empty() { self.frame.empty_like() } else { Frame::gather(&picks) },
+            frame: if rows.is_empty() {
+                self.frame.empty_like()
+            } else {
+                Frame::gather(&picks)
+            },
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             weights: rows.iter().map(|&row| self.weights[row]).collect(),
             scores: rows.iter().map(|&row| self.scores[row]).collect(),
@@ -192,7 +196,9 @@ impl Matured {
         self.labels[rows.clone()].iter().for_each(|&value| out.put_f64(value));
         self.weights[rows.clone()].iter().for_each(|&value| out.put_f64(value));
         self.scores[rows.clone()].iter().for_each(|&value| out.put_f64(value));
-        self.versions[rows.clone()].iter().for_each(|version| out.put_u32(version.0));
+        self.versions[rows.clone()]
+            .iter()
+            .for_each(|version| out.put_u32(version.0));
         let mut times = |values: &[i64]| values.iter().for_each(|time| out.put_u64(time.cast_unsigned()));
         times(&self.time_ms[rows.clone()]);
         times(&self.available_ms[rows]);
@@ -220,17 +226,32 @@ const ROW_BYTES: usize = 5 * 8 + 4;
 /// Reads `rows` numbers of any kind.
 pub(crate) fn read_f64s(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<f64>, CodecError> {
     let bytes = reader.take(rows.saturating_mul(8))?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+    Ok(bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|bytes| f64::from_le_bytes(*bytes))
+        .collect())
 }
 
 /// Reads `rows` times.
 pub(crate) fn read_i64s(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<i64>, CodecError> {
     let bytes = reader.take(rows.saturating_mul(8))?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    Ok(bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|bytes| i64::from_le_bytes(*bytes))
+        .collect())
 }
 
 /// Reads `rows` versions.
 pub(crate) fn read_versions(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<VersionId>, CodecError> {
     let bytes = reader.take(rows.saturating_mul(4))?;
-    Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| VersionId(u32::from_le_bytes(*bytes))).collect())
+    Ok(bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| VersionId(u32::from_le_bytes(*bytes)))
+        .collect())
 }

@@ -20,4 +20,5 @@ pub mod score;
 pub mod settings;
 pub mod snapshot;
 pub mod state;
+pub mod trainer;
 pub mod transform;

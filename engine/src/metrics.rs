@@ -33,6 +33,8 @@ pub struct Metrics {
     pub buffered_bytes: IntGauge,
     snapshot_bytes: IntGaugeVec,
     snapshot_time: Gauge,
+    /// Snapshots that could not be kept.
+    pub snapshot_failures: IntCounter,
     /// Time of the newest record seen.
     pub watermark_seconds: Gauge,
     /// Bytes of the feature dictionaries.
@@ -89,6 +91,7 @@ impl Metrics {
             buffered_bytes: add.gauge("driftmill_buffered_bytes", "Bytes of input that wait for an epoch.")?,
             snapshot_bytes: add.gauges("driftmill_snapshot_bytes", "Bytes of the newest snapshot.", &["kind"])?,
             snapshot_time: add.float("driftmill_snapshot_last_timestamp_seconds", "When the newest snapshot was made.")?,
+            snapshot_failures: add.counter("driftmill_snapshot_failures_total", "Snapshots that could not be kept.")?,
             watermark_seconds: add.float("driftmill_watermark_timestamp_seconds", "Event time of the newest record.")?,
             dictionary_bytes: add.gauge("driftmill_dictionary_bytes", "Bytes of the category dictionaries.")?,
             version: add.floats("driftmill_model_version_info", "1 for the live version.", &["version"])?,

@@ -137,7 +137,7 @@ impl PipelineState {
         out.put_str(&self.plan);
         out.put_u8(u8::from(self.watermark_ms.is_some()));
         out.put_u64(self.watermark_ms.unwrap_or_default() as u64);
-        out.put_u32(self.positions.len() as u32);
+        out.put_u64(self.positions.len() as u64);
         for (lane, position) in &self.positions {
             out.put_u8(u8::from(lane.stream == Stream::Labels));
             out.put_str(&lane.topic);
@@ -153,7 +153,7 @@ impl PipelineState {
         ] {
             out.put_u64(count);
         }
-        out.put_u32(self.versions.len() as u32);
+        out.put_u64(self.versions.len() as u64);
         for version in &self.versions {
             out.put_str(&version.name);
             out.put_str(&version.artifact);

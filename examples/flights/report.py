@@ -193,7 +193,7 @@ def print_story(changes, events):
 
 def check(departures, predictions, dead):
     """Every departure's outcomes, counted by (topic, partition, offset). Returns the faults in words."""
-    outcomes = collections.Counter(json.loads(message.value())["driftmill"]["at"] for message in predictions)
+    outcomes = collections.Counter(json.loads(message.value())["driftmill_at"] for message in predictions)
     predicted = sum(outcomes.values())
     for message in dead:
         headers = {name: value.decode() for name, value in message.headers() or []}

@@ -241,7 +241,10 @@ impl Frame {
         let rows = usize::try_from(reader.u64()?).map_err(|_| reader.error("too many rows"))?;
         let columns = reader.count(1)?;
         let columns: Result<Vec<Column>, _> = (0..columns).map(|_| Column::read(reader, rows)).collect();
-        Ok(Self { rows, columns: columns? })
+        Ok(Self {
+            rows,
+            columns: columns?,
+        })
     }
 }
 

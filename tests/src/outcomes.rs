@@ -35,7 +35,7 @@ impl Place {
         }
     }
 
-    /// `topic/partition/offset`, as a prediction's `driftmill.at` says it. No topic's name holds a slash.
+    /// `topic/partition/offset`, as a prediction's `driftmill_at` says it. No topic's name holds a slash.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
         let place = Self {
@@ -65,7 +65,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Counts predictions by their `driftmill.at`, and dead letters by their headers.
+    /// Counts predictions by their `driftmill_at`, and dead letters by their headers.
     ///
     /// # Panics
     /// When an output does not say where it came from: then nothing can be counted.
@@ -99,7 +99,7 @@ impl Outcomes {
 fn predicted_of(message: &Message) -> Place {
     let value: Value = serde_json::from_slice(message.payload.as_deref().unwrap_or_default())
         .unwrap_or_else(|error| panic!("the prediction at {} is not JSON: {error}", Place::of(message)));
-    let at = value["driftmill"]["at"].as_str().and_then(Place::parse);
+    let at = value["driftmill_at"].as_str().and_then(Place::parse);
     at.unwrap_or_else(|| {
         panic!(
             "the prediction at {} does not say its input: {value}",
@@ -223,7 +223,7 @@ mod tests {
         message(
             "out",
             0,
-            &format!(r#"{{"prediction":0.5,"driftmill":{{"at":"in/0/{offset}"}}}}"#),
+            &format!(r#"{{"prediction":0.5,"driftmill_at":"in/0/{offset}"}}"#),
             &[],
         )
     }

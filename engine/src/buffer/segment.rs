@@ -99,7 +99,8 @@ impl TrainingRows {
         let end = rows.end.min(other.rows.len());
         let picked = other.rows.slice(rows.start.min(end)..end);
         let frame = translate(&picked.frame, &other.dictionaries, &mut self.dictionaries);
-        self.rows.append(&Matured { frame, ..picked }, 0..end - rows.start.min(end));
+        self.rows
+            .append(&Matured { frame, ..picked }, 0..end - rows.start.min(end));
         self.epochs = (self.epochs.0.min(other.epochs.0), self.epochs.1.max(other.epochs.1));
         Ok(())
     }
@@ -119,7 +120,9 @@ fn translate_codes(codes: &[u32], from: &Dictionary, to: &mut Dictionary) -> Vec
     let mut known: HashMap<u32, u32> = HashMap::new();
     let mut translate = |code: u32| match code {
         MISSING => MISSING,
-        code => *known.entry(code).or_insert_with(|| from.get(code).map_or(OVERFLOW, |string| to.intern(string))),
+        code => *known
+            .entry(code)
+            .or_insert_with(|| from.get(code).map_or(OVERFLOW, |string| to.intern(string))),
     };
     codes.iter().map(|&code| translate(code)).collect()
 }
@@ -242,7 +245,10 @@ pub(super) mod tests {
     use crate::labels::memory::Dice;
 
     pub(in crate::buffer) fn columns() -> Vec<ColumnSpec> {
-        let spec = |name: &str, kind| ColumnSpec { name: name.to_owned(), kind };
+        let spec = |name: &str, kind| ColumnSpec {
+            name: name.to_owned(),
+            kind,
+        };
         vec![
             spec("amount", ColumnKind::Number),
             spec("hour", ColumnKind::Number),
@@ -256,10 +262,18 @@ pub(super) mod tests {
         let code = |&n: &u64| match Dice(n).below(10) {
             0 => MISSING,
             1 => OVERFLOW,
-            _ => dictionaries.get_mut(2).unwrap().intern(&format!("shop {}", Dice(n + 1).below(n / 10 + 1))),
+            _ => dictionaries
+                .get_mut(2)
+                .unwrap()
+                .intern(&format!("shop {}", Dice(n + 1).below(n / 10 + 1))),
         };
         let columns = vec![
-            Column::F64(numbers.iter().map(|&n| if n % 11 == 0 { f64::NAN } else { Dice(n).unit() }).collect()),
+            Column::F64(
+                numbers
+                    .iter()
+                    .map(|&n| if n % 11 == 0 { f64::NAN } else { Dice(n).unit() })
+                    .collect(),
+            ),
             Column::F32(numbers.iter().map(|&n| n as f32).collect()),
             Column::Code(numbers.iter().map(code).collect()),
         ];
@@ -267,7 +281,10 @@ pub(super) mod tests {
             frame: Frame::new(numbers.len(), columns),
             labels: numbers.iter().map(|n| (n % 2) as f64).collect(),
             weights: vec![1.5; numbers.len()],
-            scores: numbers.iter().map(|n| if n % 5 == 0 { f64::NAN } else { 0.25 }).collect(),
+            scores: numbers
+                .iter()
+                .map(|n| if n % 5 == 0 { f64::NAN } else { 0.25 })
+                .collect(),
             versions: numbers.iter().map(|n| VersionId(*n as u32 / 100)).collect(),
             time_ms: numbers.iter().map(|n| *n as i64 * 10).collect(),
             available_ms: numbers.iter().map(|n| *n as i64 * 10 + 500).collect(),
@@ -276,7 +293,9 @@ pub(super) mod tests {
 
     /// Bytes and strings of rows: equal when the rows are, NaN and codes included.
     pub(in crate::buffer) fn plain(rows: &Matured, dictionaries: &Dictionaries) -> (Vec<u8>, Vec<Option<String>>) {
-        let Column::Code(codes) = &rows.frame.columns()[2] else { panic!("codes") };
+        let Column::Code(codes) = &rows.frame.columns()[2] else {
+            panic!("codes")
+        };
         let texts = codes.iter().map(|&c| match c {
             MISSING => None,
             c => Some(dictionaries.get(2).unwrap().get(c).unwrap_or("?").to_owned()),
@@ -308,7 +327,13 @@ pub(super) mod tests {
         let all = rows(0, 300, &mut dictionaries);
         for (from, to) in [(0, 100), (100, 150), (150, 300)] {
             let part = all.slice(from..to);
-            let read = read_segment(&write_segment(&columns(), &dictionaries, &part, (from as u64, to as u64))).unwrap();
+            let read = read_segment(&write_segment(
+                &columns(),
+                &dictionaries,
+                &part,
+                (from as u64, to as u64),
+            ))
+            .unwrap();
             joined.append(&read, 0..usize::MAX).unwrap();
         }
         assert_eq!(plain(&joined.rows, &joined.dictionaries), plain(&all, &dictionaries));
@@ -320,12 +345,20 @@ pub(super) mod tests {
     #[test]
     fn damage_is_found_before_parsing_and_nonsense_with_a_right_hash_is_refused() {
         let mut dictionaries = Dictionaries::new(&columns(), 1 << 20);
-        let bytes = write_segment(&columns(), &dictionaries.clone(), &rows(0, 20, &mut dictionaries), (0, 0));
+        let bytes = write_segment(
+            &columns(),
+            &dictionaries.clone(),
+            &rows(0, 20, &mut dictionaries),
+            (0, 0),
+        );
         assert!(matches!(read_segment(b"PAR1"), Err(SegmentError::NotASegment)));
         for place in 4..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1;
-            assert!(matches!(read_segment(&damaged), Err(SegmentError::Damaged)), "byte {place}");
+            assert!(
+                matches!(read_segment(&damaged), Err(SegmentError::Damaged)),
+                "byte {place}"
+            );
             assert!(read_segment(&bytes[..place]).is_err(), "cut at {place}");
         }
         // Bytes that somebody made up, with their right hash: refused or read, never a panic.
@@ -334,7 +367,11 @@ pub(super) mod tests {
             let mut content = bytes[..bytes.len() - 32].to_vec();
             for _ in 0..1 + dice.below(4) {
                 let place = 4 + dice.below(content.len() as u64 - 4) as usize;
-                content[place] = if dice.below(2) == 0 { 0xff } else { dice.below(256) as u8 };
+                content[place] = if dice.below(2) == 0 {
+                    0xff
+                } else {
+                    dice.below(256) as u8
+                };
             }
             if dice.below(3) == 0 {
                 content.truncate(4 + dice.below(content.len() as u64 - 4) as usize);
@@ -343,7 +380,9 @@ pub(super) mod tests {
             content.extend_from_slice(hash.as_bytes());
             if let Ok(read) = read_segment(&content) {
                 let whole = read.rows.len();
-                TrainingRows::new(&read.columns.clone()).append(&read, 0..whole).unwrap();
+                TrainingRows::new(&read.columns.clone())
+                    .append(&read, 0..whole)
+                    .unwrap();
             }
         }
     }

@@ -153,7 +153,11 @@ impl FeatureBuffer {
     /// Rows held.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.segments.iter().map(|segment| segment.available_ms.len()).sum::<usize>() + self.tail.len()
+        self.segments
+            .iter()
+            .map(|segment| segment.available_ms.len())
+            .sum::<usize>()
+            + self.tail.len()
     }
 
     fn bytes(&self) -> usize {
@@ -252,7 +256,10 @@ impl FeatureBuffer {
     /// The bytes of a segment, shared: they outlive its place in the window.
     #[must_use]
     pub fn segment_bytes(&self, hash: &SegmentHash) -> Option<Arc<[u8]>> {
-        self.segments.iter().find(|segment| segment.hash == *hash).map(|segment| Arc::clone(&segment.bytes))
+        self.segments
+            .iter()
+            .find(|segment| segment.hash == *hash)
+            .map(|segment| Arc::clone(&segment.bytes))
     }
 }
 
@@ -297,9 +304,16 @@ impl FeatureBuffer {
     /// last row's number is a stamp which never goes back.
     fn tail_chunks(first: u64, rows: u64) -> impl Iterator<Item = (u64, Range<u64>)> {
         let end = first + rows;
-        let last = if rows == 0 { first / CHUNK_ROWS } else { end.div_ceil(CHUNK_ROWS) };
+        let last = if rows == 0 {
+            first / CHUNK_ROWS
+        } else {
+            end.div_ceil(CHUNK_ROWS)
+        };
         (first / CHUNK_ROWS..last).map(move |chunk| {
-            (chunk, first.max(chunk * CHUNK_ROWS)..end.min(chunk.saturating_add(1).saturating_mul(CHUNK_ROWS)))
+            (
+                chunk,
+                first.max(chunk * CHUNK_ROWS)..end.min(chunk.saturating_add(1).saturating_mul(CHUNK_ROWS)),
+            )
         })
     }
 
@@ -325,7 +339,9 @@ impl FeatureBuffer {
             let mut reader = open(chunks, &name)?;
             let read = Matured::read(&mut reader).and_then(|read| reader.finish().map(|()| read));
             let read = read.map_err(|error| StateError::of(&name, error))?;
-            let like = read.frame.is_like(if tail.is_empty() { &read.frame } else { &tail.frame });
+            let like = read
+                .frame
+                .is_like(if tail.is_empty() { &read.frame } else { &tail.frame });
             let right = read.frame.columns().len() == self.config.columns.len();
             if !like || !right || read.len() as u64 != rows.end - rows.start {
                 return Err(StateError::of(&name, "holds other rows than the head says"));
@@ -347,7 +363,9 @@ impl State for FeatureBuffer {
         let first = self.appended - self.tail.len() as u64;
         for (chunk, rows) in Self::tail_chunks(first, self.tail.len() as u64) {
             let local = (rows.start - first) as usize..(rows.end - first) as usize;
-            chunks.chunk(&format!("{TAIL}{chunk:012}"), rows.end, &mut |out| self.tail.write(local.clone(), out));
+            chunks.chunk(&format!("{TAIL}{chunk:012}"), rows.end, &mut |out| {
+                self.tail.write(local.clone(), out)
+            });
         }
     }
 
@@ -399,7 +417,9 @@ mod tests {
         let mut buffer = FeatureBuffer::new(config());
         for epoch in 0..10 {
             let from = epoch as usize * 100;
-            buffer.append(&all.slice(from..from + 100), &dictionaries, epoch).unwrap();
+            buffer
+                .append(&all.slice(from..from + 100), &dictionaries, epoch)
+                .unwrap();
         }
         assert_eq!(train(&buffer, Window::All).rows.len(), 800, "the tail is not sealed");
         assert!(buffer.seal_tail(&dictionaries).is_some() && buffer.seal_tail(&dictionaries).is_none());
@@ -412,7 +432,11 @@ mod tests {
         ] {
             let training = train(&buffer, window);
             let expected = all.slice(from..1_000);
-            assert_eq!(plain(&training.rows, &training.dictionaries), plain(&expected, &dictionaries), "{window:?}");
+            assert_eq!(
+                plain(&training.rows, &training.dictionaries),
+                plain(&expected, &dictionaries),
+                "{window:?}"
+            );
         }
         assert!(buffer.select(Window::Since(i64::MAX)).is_empty() && buffer.select(Window::Last(0)).is_empty());
         assert_eq!(train(&buffer, Window::All).epochs, (0, 9));
@@ -437,7 +461,11 @@ mod tests {
                 assert!(buffer.rows() <= 5_000 && buffer.counts().bytes <= 1 << 30);
             }
             let counts = buffer.counts();
-            assert_eq!((counts.appended, counts.evicted + counts.rows), (12_000, 12_000), "seed {seed}");
+            assert_eq!(
+                (counts.appended, counts.evicted + counts.rows),
+                (12_000, 12_000),
+                "seed {seed}"
+            );
             (snapshot(&buffer), buffer.select(Window::All))
         };
         let (_, first) = hashes(0);
@@ -453,38 +481,71 @@ mod tests {
         let mut buffer = FeatureBuffer::new(BufferConfig { bytes_max, ..config() });
         let mut dictionaries = dictionaries();
         for epoch in 0..50 {
-            buffer.append(&rows(epoch * 90, epoch * 90 + 90, &mut dictionaries), &dictionaries, epoch).unwrap();
+            buffer
+                .append(
+                    &rows(epoch * 90, epoch * 90 + 90, &mut dictionaries),
+                    &dictionaries,
+                    epoch,
+                )
+                .unwrap();
             assert!(buffer.counts().bytes <= bytes_max as u64, "{:?}", buffer.counts());
         }
         assert!(buffer.counts().segments >= 1 && buffer.counts().evicted > 0);
-        let other = Matured { frame: driftmill_models::frame::Frame::new(1, vec![]), ..rows(0, 1, &mut dictionaries) };
+        let other = Matured {
+            frame: driftmill_models::frame::Frame::new(1, vec![]),
+            ..rows(0, 1, &mut dictionaries)
+        };
         assert_eq!(buffer.append(&other, &dictionaries, 50), Err(BufferError::OtherColumns));
     }
 
     #[test]
     fn a_snapshot_costs_what_changed() {
         let mut dictionaries = dictionaries();
-        let mut buffer = FeatureBuffer::new(BufferConfig { rows_max: 100_000, segment_rows: 4_096, ..config() });
-        buffer.append(&rows(0, 50_000, &mut dictionaries), &dictionaries, 0).unwrap();
+        let mut buffer = FeatureBuffer::new(BufferConfig {
+            rows_max: 100_000,
+            segment_rows: 4_096,
+            ..config()
+        });
+        buffer
+            .append(&rows(0, 50_000, &mut dictionaries), &dictionaries, 0)
+            .unwrap();
         let mut memory = Memory::default();
         memory.save(&buffer);
         let whole = memory.bytes;
-        buffer.append(&rows(50_000, 50_100, &mut dictionaries), &dictionaries, 1).unwrap();
+        buffer
+            .append(&rows(50_000, 50_100, &mut dictionaries), &dictionaries, 1)
+            .unwrap();
         memory.save(&buffer);
-        assert!(memory.bytes < whole / 50, "{} of {whole} bytes for 100 rows", memory.bytes);
+        assert!(
+            memory.bytes < whole / 50,
+            "{} of {whole} bytes for 100 rows",
+            memory.bytes
+        );
         // Sealing early and going on: the chunk that both share is written again.
         buffer.seal_tail(&dictionaries);
         memory.save(&buffer);
-        buffer.append(&rows(50_100, 50_110, &mut dictionaries), &dictionaries, 2).unwrap();
+        buffer
+            .append(&rows(50_100, 50_110, &mut dictionaries), &dictionaries, 2)
+            .unwrap();
         memory.save(&buffer);
-        restored(&memory, &buffer, FeatureBuffer::new(BufferConfig { rows_max: 100_000, segment_rows: 4_096, ..config() }));
+        restored(
+            &memory,
+            &buffer,
+            FeatureBuffer::new(BufferConfig {
+                rows_max: 100_000,
+                segment_rows: 4_096,
+                ..config()
+            }),
+        );
     }
 
     #[test]
     fn damaged_state_is_refused() {
         let mut dictionaries = dictionaries();
         let mut buffer = FeatureBuffer::new(config());
-        buffer.append(&rows(0, 1_130, &mut dictionaries), &dictionaries, 0).unwrap();
+        buffer
+            .append(&rows(0, 1_130, &mut dictionaries), &dictionaries, 0)
+            .unwrap();
         survives_damage(&buffer, || FeatureBuffer::new(config()));
     }
 }

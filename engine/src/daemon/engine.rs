@@ -155,6 +155,7 @@ impl Engine {
 
     fn live_epoch(&mut self, input: EpochInput, arrived: Instant) -> Result<(), RunError> {
         let arrived = input.arrived.unwrap_or(arrived);
+        self.reader.taken(input.source.len());
         let events = std::mem::take(&mut self.pending);
         // A stamp never runs backwards, whatever the machine's clock does.
         let time_ms = self.clock.now_ms().max(self.last_time_ms);
@@ -188,6 +189,7 @@ impl Engine {
         }
         let arrived = Instant::now();
         let input = self.intake.take(&ranges, arrived);
+        self.reader.taken(input.source.len());
         self.apply_events(&record.events, record.epoch)?;
         let scored = self.score_epoch(&input, record.epoch)?;
         let found = hash_outputs(&scored);

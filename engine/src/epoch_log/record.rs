@@ -311,7 +311,7 @@ pub(crate) mod tests {
             epoch,
             ranges: vec![range("b", 0), range("a", 1)],
             time_ms: 1_700_000_000_000 + at,
-            watermark_ms: (epoch % 2 == 0).then_some(at),
+            watermark_ms: epoch.is_multiple_of(2).then_some(at),
             deployment: "v3@1".to_owned(),
             plan: "plan".to_owned(),
             code: "0.1.0".to_owned(),

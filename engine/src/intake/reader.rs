@@ -34,7 +34,10 @@ struct Shared {
     starving: AtomicBool,
     stop: AtomicBool,
     troubles: AtomicU64,
+    /// Records that the source has not delivered.
     lag: AtomicI64,
+    /// Records delivered and not yet taken into an epoch.
+    waiting: AtomicI64,
 }
 
 /// The engine's side.
@@ -127,6 +130,8 @@ impl Reader {
         if let Some(event) = self.source.poll(POLL)? {
             if let SourceEvent::Records(records) = &event {
                 self.shared.buffered.fetch_add(records.bytes(), Ordering::AcqRel);
+                let rows = i64::try_from(records.len()).unwrap_or(i64::MAX);
+                self.shared.waiting.fetch_add(rows, Ordering::AcqRel);
             }
             if self.events.send(ReaderEvent::Source(self.stream, event)).is_err() {
                 self.shared.stop.store(true, Ordering::Release);
@@ -134,7 +139,7 @@ impl Reader {
         }
         self.shared.troubles.store(self.source.troubles(), Ordering::Relaxed);
         let lag = self.source.lag().into_iter().map(|(_, lag)| lag).sum();
-        self.shared.lag.store(lag, Ordering::Relaxed);
+        self.shared.lag.store(lag, Ordering::Release);
         Ok(())
     }
 }
@@ -152,10 +157,17 @@ impl ReaderHandle {
         self.shared.starving.store(starving, Ordering::Release);
     }
 
-    /// Records between what was delivered and the end of the partitions, as last known.
+    /// Tells that an epoch has taken so many records.
+    pub fn taken(&self, rows: usize) {
+        self.shared.waiting.fetch_sub(i64::try_from(rows).unwrap_or(i64::MAX), Ordering::AcqRel);
+    }
+
+    /// Records between what epochs have taken and the end of the partitions, as last known.
     #[must_use]
     pub fn lag(&self) -> i64 {
-        self.shared.lag.load(Ordering::Relaxed)
+        // In this order: what moves from the one to the other in between is counted twice rather than not at all.
+        let undelivered = self.shared.lag.load(Ordering::Acquire);
+        undelivered + self.shared.waiting.load(Ordering::Acquire)
     }
 
     /// Temporary troubles that were retried.

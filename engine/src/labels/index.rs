@@ -69,7 +69,11 @@ impl Index {
         if self.places.get(&hash) == Some(&place) {
             self.places.remove(&hash);
             // A key that collided with this one becomes findable again by taking the free hash.
-            let waiting = self.collided.keys().find(|other| self.hasher.hash_one(&***other) == hash).cloned();
+            let waiting = self
+                .collided
+                .keys()
+                .find(|other| self.hasher.hash_one(&***other) == hash)
+                .cloned();
             if let Some((_, place)) = waiting.and_then(|other| self.collided.remove_entry(&other)) {
                 self.places.insert(hash, place);
             }

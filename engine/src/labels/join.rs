@@ -27,104 +27,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use driftmill_models::codec::{CodecError, Put, Reader};
 use driftmill_models::frame::Frame;
-use driftmill_models::state::{ChunkSource, ChunkVisitor, State, StateError, open};
 
 use super::index::Index;
 use super::recent::{Fate, Recent};
 use super::segment::{SEGMENT_ROWS, Segment};
+use super::terms::{Expired, JoinConfig, JoinCounts, LabelOutcome, Missing};
 use super::timed::{Entry, Timed};
 use crate::example::{Examples, Label, Matured};
-
-/// What becomes of rows that never get a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// They are dropped and counted.
-    Drop,
-    /// No label within the horizon means label 0.
-    Negative,
-}
-
-/// Checked settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JoinConfig {
-    /// How long after its own time a row may get its label, ms; and how long a label waits for its row.
-    pub horizon_ms: i64,
-    /// Bytes of waiting and labelled rows; beyond it the oldest segment leaves.
-    pub bytes_max: usize,
-    /// Bytes of labels that came before their row; beyond it those known for longest become orphans.
-    pub early_bytes_max: usize,
-    /// Bytes for the keys of rows that left.
-    pub late_bytes_max: usize,
-    /// What becomes of rows that never get a label.
-    pub missing: Missing,
-}
-
-/// What became of a label at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LabelOutcome {
-    /// It found its row.
-    Matched,
-    /// It replaced another label of its row.
-    Revised,
-    /// It said nothing new, or its row was handed out with a label.
-    Duplicate,
-    /// Its row's horizon had ended.
-    Late,
-    /// It waits for its row.
-    Early,
-    /// There is no row for it and no room to wait.
-    Orphan,
-}
-
-/// What a call of [`LabelJoin::expire`] found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Expired {
-    /// Rows dropped.
-    pub dropped: u64,
-    /// Rows that got label 0.
-    pub negatives: u64,
-    /// Early labels for which no row came.
-    pub orphans: u64,
-}
-
-/// Counts since the pipeline began, and what waits now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JoinCounts {
-    /// Rows that came.
-    pub inserted: u64,
-    /// Labels that found their row.
-    pub matched: u64,
-    /// Labels that replaced another one.
-    pub revised: u64,
-    /// Labels that said nothing new.
-    pub duplicate: u64,
-    /// Labels after the horizon of their row.
-    pub late: u64,
-    /// Labels for nobody.
-    pub orphan: u64,
-    /// Labels that came before their row: each is counted as matched or orphan too, later.
-    pub early: u64,
-    /// Rows whose horizon ended and that were dropped.
-    pub expired: u64,
-    /// Rows whose horizon ended and that got label 0.
-    pub negative: u64,
-    /// Rows that left because memory ended, or because the columns of the features changed.
-    pub evicted: u64,
-    /// Rows that left because another one came under their key.
-    pub replaced: u64,
-    /// Rows handed out with their label.
-    pub matured: u64,
-    /// Rows here now, labelled or not.
-    pub waiting_rows: u64,
-    /// Bytes of these rows.
-    pub waiting_bytes: u64,
-    /// Rows here now that have a label which is not available yet.
-    pub labelled_rows: u64,
-    /// Labels that wait for their row now.
-    pub early_rows: u64,
-    /// Bytes of these labels.
-    pub early_bytes: u64,
-}
 
 /// A row's label that has not been handed out.
 #[derive(Debug, Clone, Copy)]
@@ -288,7 +197,10 @@ impl LabelJoin {
     fn push(&mut self, examples: &Examples, row: usize) -> u64 {
         let sequence = self.next;
         self.next += 1;
-        let segment = self.segments.entry(sequence / SEGMENT_ROWS).or_insert_with(Segment::new);
+        let segment = self
+            .segments
+            .entry(sequence / SEGMENT_ROWS)
+            .or_insert_with(Segment::empty);
         segment.push(examples, row);
         sequence
     }
@@ -302,11 +214,15 @@ impl LabelJoin {
             self.supersede(before);
         }
         self.index.set(key, sequence, is_key(&self.segments, key));
-        if let Some(arrival) = self.early_index.get(key).copied() {
-            if let Some((available_ms, early)) = self.remove_early(arrival) {
-                let outcome = self.attach(sequence, Label { value: early.value, available_ms });
-                self.count(outcome);
-            }
+        if let Some(arrival) = self.early_index.get(key).copied()
+            && let Some((available_ms, early)) = self.remove_early(arrival)
+        {
+            let label = Label {
+                value: early.value,
+                available_ms,
+            };
+            let outcome = self.attach(sequence, label);
+            self.count(outcome);
         }
     }
 
@@ -358,7 +274,10 @@ impl LabelJoin {
         let Some(time_ms) = self.time_ms(sequence) else {
             return LabelOutcome::Orphan;
         };
-        let held = self.labelled.get(&sequence).and_then(|&arrival| Some((arrival, *self.pending.get(arrival)?)));
+        let held = self
+            .labelled
+            .get(&sequence)
+            .and_then(|&arrival| Some((arrival, *self.pending.get(arrival)?)));
         let late = label.available_ms > time_ms.saturating_add(self.config.horizon_ms);
         let superseded = match held {
             Some((_, pending)) if late || pending.timed_out => return LabelOutcome::Late,
@@ -376,8 +295,13 @@ impl LabelJoin {
             superseded,
             timed_out: false,
         };
-        self.labelled.insert(sequence, self.pending.push(label.available_ms, pending));
-        if held.is_some() { LabelOutcome::Revised } else { LabelOutcome::Matched }
+        self.labelled
+            .insert(sequence, self.pending.push(label.available_ms, pending));
+        if held.is_some() {
+            LabelOutcome::Revised
+        } else {
+            LabelOutcome::Matched
+        }
     }
 
     /// Keeps a label for a row that may still come.
@@ -386,7 +310,10 @@ impl LabelJoin {
             return LabelOutcome::Orphan;
         }
         let before = self.early_index.get(key).copied();
-        if before.and_then(|arrival| self.early.get(arrival)).is_some_and(|held| held.value == label.value) {
+        if before
+            .and_then(|arrival| self.early.get(arrival))
+            .is_some_and(|held| held.value == label.value)
+        {
             return LabelOutcome::Duplicate;
         }
         let revised = before.and_then(|arrival| self.remove_early(arrival)).is_some();
@@ -403,7 +330,11 @@ impl LabelJoin {
     /// Brings early labels back into their budget, those known for longest first; says what became of the newest,
     /// which is counted by the caller.
     fn shrink_early(&mut self, newest: u64, revised: bool) -> LabelOutcome {
-        let mut outcome = if revised { LabelOutcome::Revised } else { LabelOutcome::Early };
+        let mut outcome = if revised {
+            LabelOutcome::Revised
+        } else {
+            LabelOutcome::Early
+        };
         while self.counts.early_bytes > self.config.early_bytes_max as u64 {
             let Some((_, arrival)) = self.early.first() else { break };
             self.remove_early(arrival);
@@ -514,7 +445,9 @@ impl LabelJoin {
         let mut matured = Matured::default();
         let mut picks = Vec::with_capacity(due.len());
         for (available_ms, pending) in due {
-            let Some((segment, row)) = self.row(pending.sequence) else { continue };
+            let Some((segment, row)) = self.row(pending.sequence) else {
+                continue;
+            };
             let (score, weight, version) = segment.served(row);
             picks.push((segment.frame(), row));
             matured.labels.push(pending.value);
@@ -562,7 +495,9 @@ impl LabelJoin {
     /// Frees what the rows that left in this call took.
     fn settle(&mut self) {
         for id in std::mem::take(&mut self.touched) {
-            let Some(segment) = self.segments.get_mut(&id) else { continue };
+            let Some(segment) = self.segments.get_mut(&id) else {
+                continue;
+            };
             if segment.is_full() && segment.live_rows() == 0 {
                 self.segments.remove(&id);
             } else {
@@ -591,8 +526,14 @@ impl LabelJoin {
         for place in segment.live_places().collect::<Vec<_>>() {
             let sequence = id * SEGMENT_ROWS + place;
             let arrival = self.labelled.remove(&sequence);
-            let superseded = arrival.and_then(|arrival| self.pending.remove(arrival)).is_some_and(|(_, p)| p.superseded);
-            if superseded { self.clear(sequence) } else { self.forget(sequence, Fate::Gone) }
+            let superseded = arrival
+                .and_then(|arrival| self.pending.remove(arrival))
+                .is_some_and(|(_, p)| p.superseded);
+            if superseded {
+                self.clear(sequence)
+            } else {
+                self.forget(sequence, Fate::Gone)
+            }
             self.counts.evicted += 1;
         }
         self.segments.remove(&id);
@@ -607,125 +548,13 @@ fn is_key<'a>(segments: &'a BTreeMap<u64, Segment>, key: &'a [u8]) -> impl Fn(u6
     move |sequence| {
         let segment = segments.get(&(sequence / SEGMENT_ROWS));
         segment.is_some_and(|segment| {
-            segment.row(sequence % SEGMENT_ROWS).is_some_and(|row| segment.key(row) == key)
+            segment
+                .row(sequence % SEGMENT_ROWS)
+                .is_some_and(|row| segment.key(row) == key)
         })
     }
 }
 
-const HEAD: &str = "head";
-const PENDING: &str = "pending/";
-const EARLY: &str = "early/";
-const RECENT: &str = "recent/";
-const ROWS: &str = "rows/";
-
-impl LabelJoin {
-    fn write_head(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.changes);
-        out.put_u64(self.next);
-        out.put_u64(self.segments.len() as u64);
-        let c = &self.counts;
-        for count in [
-            c.inserted, c.matched, c.revised, c.duplicate, c.late, c.orphan, c.early, c.expired, c.negative, c.evicted,
-            c.replaced, c.matured,
-        ] {
-            out.put_u64(count);
-        }
-    }
-
-    /// Reads the head; returns the number of segments.
-    fn read_head(&mut self, mut reader: Reader<'_>) -> Result<u64, CodecError> {
-        (self.changes, self.next) = (reader.u64()?, reader.u64()?);
-        let segments = reader.u64()?;
-        let c = &mut self.counts;
-        for count in [
-            &mut c.inserted, &mut c.matched, &mut c.revised, &mut c.duplicate, &mut c.late, &mut c.orphan, &mut c.early,
-            &mut c.expired, &mut c.negative, &mut c.evicted, &mut c.replaced, &mut c.matured,
-        ] {
-            *count = reader.u64()?;
-        }
-        reader.finish()?;
-        Ok(segments)
-    }
-
-    fn restore_segments(&mut self, count: u64, chunks: &dyn ChunkSource) -> Result<(), StateError> {
-        let names = chunks.names(ROWS);
-        if names.len() as u64 != count {
-            return Err(StateError::of(ROWS, format!("{} segments, {count} were announced", names.len())));
-        }
-        for name in names {
-            let id = name.strip_prefix(ROWS).and_then(|id| id.parse::<u64>().ok());
-            let id = id.filter(|id| *id <= self.next / SEGMENT_ROWS);
-            let id = id.ok_or_else(|| StateError::of(&name, "is no name of a segment"))?;
-            let segment = Segment::restore(id, chunks)?;
-            let frame = segment.frame();
-            let others = self.segments.values().map(Segment::frame).find(|other| other.rows() > 0);
-            if frame.rows() > 0 && others.is_some_and(|other| !other.is_like(frame)) {
-                return Err(StateError::of(&name, "has other columns than the segments before"));
-            }
-            if segment.is_full() != (id < self.next / SEGMENT_ROWS) {
-                return Err(StateError::of(&name, "has another number of rows than the head says"));
-            }
-            self.segments.insert(id, segment);
-        }
-        Ok(())
-    }
-
-    /// Enters labels and keys again.
-    fn rebuild(&mut self) -> Result<(), StateError> {
-        let mut superseded = BTreeSet::new();
-        for (arrival, pending) in self.pending.iter() {
-            if self.row(pending.sequence).is_none() || self.labelled.insert(pending.sequence, arrival).is_some() {
-                return Err(StateError::of(PENDING, "a label has no row, or its row has two"));
-            }
-            if pending.superseded {
-                superseded.insert(pending.sequence);
-            }
-        }
-        for (id, segment) in &self.segments {
-            for place in segment.live_places() {
-                let sequence = id * SEGMENT_ROWS + place;
-                let key = segment.row(place).map(|row| segment.key(row)).unwrap_or_default();
-                if !key.is_empty() && !superseded.contains(&sequence) {
-                    self.index.set(key, sequence, is_key(&self.segments, key));
-                }
-            }
-        }
-        for (arrival, early) in self.early.iter() {
-            self.counts.early_bytes += early.bytes() as u64;
-            if self.early_index.insert(early.key.clone(), arrival).is_some() {
-                return Err(StateError::of(EARLY, "two labels wait under one key"));
-            }
-        }
-        let labelled = &self.labelled;
-        for (id, segment) in &mut self.segments {
-            segment.find_oldest(|place| !labelled.contains_key(&(id * SEGMENT_ROWS + place)));
-        }
-        Ok(())
-    }
-}
-
-impl State for LabelJoin {
-    fn save(&self, chunks: &mut dyn ChunkVisitor) {
-        chunks.chunk(HEAD, self.changes, &mut |out| self.write_head(out));
-        self.pending.save(PENDING, chunks);
-        self.early.save(EARLY, chunks);
-        self.recent.save(RECENT, chunks);
-        for (id, segment) in &self.segments {
-            segment.save(*id, chunks);
-        }
-    }
-
-    fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
-        *self = Self::new(self.config);
-        let head = open(chunks, HEAD)?;
-        let segments = self.read_head(head).map_err(|error| StateError::of(HEAD, error))?;
-        self.pending.restore(PENDING, chunks)?;
-        self.early.restore(EARLY, chunks)?;
-        self.recent.restore(RECENT, chunks)?;
-        self.restore_segments(segments, chunks)?;
-        self.rebuild()
-    }
-}
-
+mod state;
 #[cfg(test)]
 mod tests;

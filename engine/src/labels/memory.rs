@@ -29,7 +29,10 @@ impl Memory {
 
     /// All chunks as one value that can be compared.
     pub(crate) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
-        self.chunks.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect()
+        self.chunks
+            .iter()
+            .map(|(name, (_, bytes))| (name.clone(), bytes.clone()))
+            .collect()
     }
 }
 
@@ -56,7 +59,11 @@ impl ChunkSource for Memory {
     }
 
     fn names(&self, prefix: &str) -> Vec<String> {
-        self.chunks.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+        self.chunks
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 }
 
@@ -69,9 +76,15 @@ pub(crate) fn snapshot(state: &dyn State) -> BTreeMap<String, Vec<u8>> {
 
 /// Restores what `memory` holds by increments and compares it with the state, written anew.
 pub(crate) fn restored<S: State>(memory: &Memory, state: &S, mut fresh: S) -> S {
-    assert!(memory.contents() == snapshot(state), "what was written by increments is not the state");
+    assert!(
+        memory.contents() == snapshot(state),
+        "what was written by increments is not the state"
+    );
     fresh.restore(memory).unwrap();
-    assert!(snapshot(&fresh) == snapshot(state), "what was restored is not what was saved");
+    assert!(
+        snapshot(&fresh) == snapshot(state),
+        "what was restored is not what was saved"
+    );
     fresh
 }
 
@@ -88,7 +101,10 @@ pub(crate) fn survives_damage<S: State>(state: &S, fresh: impl Fn() -> S) {
                 }
                 damaged.chunks.insert(other.clone(), (0, content));
             }
-            assert!(fresh().restore(&damaged).is_err(), "chunk {name} cut to {cut} bytes was taken");
+            assert!(
+                fresh().restore(&damaged).is_err(),
+                "chunk {name} cut to {cut} bytes was taken"
+            );
             if let Some(target) = damaged.chunks.get_mut(name) {
                 target.1.clone_from(bytes);
                 target.1[cut] ^= 0xff;

@@ -6,6 +6,8 @@ pub mod join;
 pub(crate) mod memory;
 mod recent;
 mod segment;
+mod terms;
 mod timed;
 
-pub use join::{Expired, JoinConfig, JoinCounts, LabelJoin, LabelOutcome, Missing};
+pub use join::LabelJoin;
+pub use terms::{Expired, JoinConfig, JoinCounts, LabelOutcome, Missing};

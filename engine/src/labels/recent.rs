@@ -114,7 +114,10 @@ impl Recent {
         };
         let (first, blocks) = parse().map_err(|error| StateError::of(&head, error))?;
         if blocks > self.blocks_max as u64 || first.checked_add(blocks).is_none() {
-            return Err(StateError::of(&head, format!("{blocks} blocks, at most {}", self.blocks_max)));
+            return Err(StateError::of(
+                &head,
+                format!("{blocks} blocks, at most {}", self.blocks_max),
+            ));
         }
         self.first = first;
         for number in first..first + blocks {

@@ -42,7 +42,7 @@ pub(super) struct Segment {
 
 impl Segment {
     /// A segment without rows.
-    pub(super) fn new() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             live: vec![0; SEGMENT_ROWS as usize / 64],
             oldest_ms: i64::MAX,
@@ -103,7 +103,9 @@ impl Segment {
 
     /// Whether the row of an arrival is still here.
     pub(super) fn is_live(&self, place: u64) -> bool {
-        self.live.get(place as usize / 64).is_some_and(|word| word & (1 << (place % 64)) != 0)
+        self.live
+            .get(place as usize / 64)
+            .is_some_and(|word| word & (1 << (place % 64)) != 0)
     }
 
     /// Where the row of an arrival is stored; only for live ones.
@@ -116,7 +118,10 @@ impl Segment {
 
     /// Arrivals that are still here, ascending.
     pub(super) fn live_places(&self) -> impl Iterator<Item = u64> + '_ {
-        self.places.iter().map(|place| u64::from(*place)).filter(|place| self.is_live(*place))
+        self.places
+            .iter()
+            .map(|place| u64::from(*place))
+            .filter(|place| self.is_live(*place))
     }
 
     /// Key of a stored row.
@@ -145,7 +150,10 @@ impl Segment {
 
     /// Finds the oldest of the rows for which `waits` holds.
     pub(super) fn find_oldest(&mut self, waits: impl Fn(u64) -> bool) {
-        let times = self.live_places().filter(|place| waits(*place)).filter_map(|place| self.row(place));
+        let times = self
+            .live_places()
+            .filter(|place| waits(*place))
+            .filter_map(|place| self.row(place));
         self.oldest_ms = times.map(|row| self.time_ms[row]).min().unwrap_or(i64::MAX);
     }
 
@@ -157,7 +165,11 @@ impl Segment {
         }
         let rows: Vec<usize> = self.live_places().filter_map(|place| self.row(place)).collect();
         let picks: Vec<_> = rows.iter().map(|&row| (&self.frame, row)).collect();
-        let frame = if rows.is_empty() { self.frame.empty_like() } else { Frame::gather(&picks) };
+        let frame = if rows.is_empty() {
+            self.frame.empty_like()
+        } else {
+            Frame::gather(&picks)
+        };
         let mut keys = Keys::default();
         rows.iter().for_each(|&row| keys.push(self.keys.get(row)));
         self.places = rows.iter().map(|&row| self.places[row]).collect();
@@ -172,7 +184,9 @@ impl Segment {
 
     /// Offers its two chunks: the rows, and which of them are still here.
     pub(super) fn save(&self, id: u64, chunks: &mut dyn ChunkVisitor) {
-        chunks.chunk(&format!("rows/{id:012}"), self.filled + self.compactions, &mut |out| self.write_rows(out));
+        chunks.chunk(&format!("rows/{id:012}"), self.filled + self.compactions, &mut |out| {
+            self.write_rows(out)
+        });
         chunks.chunk(&format!("live/{id:012}"), self.filled + self.cleared, &mut |out| {
             out.put_u64(self.cleared);
             self.live.iter().for_each(|&word| out.put_u64(word));
@@ -196,7 +210,9 @@ impl Segment {
         let name = format!("rows/{id:012}");
         let mut segment = Self::read_rows(open(chunks, &name)?).map_err(|error| StateError::of(&name, error))?;
         let name = format!("live/{id:012}");
-        segment.read_live(open(chunks, &name)?).map_err(|error| StateError::of(&name, error))?;
+        segment
+            .read_live(open(chunks, &name)?)
+            .map_err(|error| StateError::of(&name, error))?;
         segment.count_bytes();
         Ok(segment)
     }
@@ -228,7 +244,7 @@ impl Segment {
             weights: read_f64s(&mut reader, rows)?,
             versions: read_versions(&mut reader, rows)?,
             frame,
-            ..Self::new()
+            ..Self::empty()
         };
         reader.finish()?;
         Ok(segment)

@@ -134,7 +134,10 @@ impl<T: Entry> Timed<T> {
             self.read_block(reader).map_err(|error| StateError::of(&name, error))?;
         }
         if self.entries.len() as u64 != len {
-            return Err(StateError::of(&head, "another number of entries was announced than found"));
+            return Err(StateError::of(
+                &head,
+                "another number of entries was announced than found",
+            ));
         }
         Ok(())
     }

@@ -92,7 +92,10 @@ impl Quality {
     /// The entry of a version, new if need be.
     fn entry(&mut self, version: VersionId) -> &mut Entry {
         if !self.versions.contains_key(&version) && self.versions.len() >= self.config.versions_max.max(1) {
-            let longest = self.versions.iter().min_by_key(|(version, entry)| (entry.changed, **version));
+            let longest = self
+                .versions
+                .iter()
+                .min_by_key(|(version, entry)| (entry.changed, **version));
             if let Some(version) = longest.map(|(version, _)| *version) {
                 self.versions.remove(&version);
                 self.forgotten += 1;
@@ -131,7 +134,11 @@ impl Quality {
             version: *version,
             total: entry.metrics.total().report(),
             matured: entry.metrics.windowed(matured_until_ms).report(),
-            cohorts: entry.metrics.cohorts().map(|(at, tally)| (at, tally.report())).collect(),
+            cohorts: entry
+                .metrics
+                .cohorts()
+                .map(|(at, tally)| (at, tally.report()))
+                .collect(),
         };
         self.versions.iter().map(report).collect()
     }
@@ -159,7 +166,17 @@ impl Quality {
             let version = VersionId(reader.u32()?);
             let (serial, changed) = (reader.u64()?, reader.u64()?);
             let metrics = metrics(&self.config);
-            let twice = self.versions.insert(version, Entry { serial, metrics, changed }).is_some();
+            let twice = self
+                .versions
+                .insert(
+                    version,
+                    Entry {
+                        serial,
+                        metrics,
+                        changed,
+                    },
+                )
+                .is_some();
             if twice || serial >= self.next || changed > self.updates {
                 return Err(reader.error("a version stands there twice or is younger than the state"));
             }
@@ -236,11 +253,26 @@ mod tests {
     #[test]
     fn versions_and_cohorts_are_judged_by_themselves() {
         let mut quality = Quality::new(CONFIG);
-        quality.update(&rows(&[(1, 10, 0.9, 1.0), (2, 20, 0.9, 0.0), (1, 120, 0.2, 1.0), (1, 30, f64::NAN, 1.0)]));
+        quality.update(&rows(&[
+            (1, 10, 0.9, 1.0),
+            (2, 20, 0.9, 0.0),
+            (1, 120, 0.2, 1.0),
+            (1, 30, f64::NAN, 1.0),
+        ]));
         let report = quality.report(100);
         assert_eq!((report.len(), quality.unscored()), (2, 1));
-        assert_eq!((report[0].total.rows, report[0].matured.rows, report[0].matured.accuracy), (2, 1, 1.0));
-        assert_eq!(report[0].cohorts.iter().map(|c| (c.0, c.1.accuracy)).collect::<Vec<_>>(), [(0, 1.0), (100, 0.0)]);
+        assert_eq!(
+            (report[0].total.rows, report[0].matured.rows, report[0].matured.accuracy),
+            (2, 1, 1.0)
+        );
+        assert_eq!(
+            report[0]
+                .cohorts
+                .iter()
+                .map(|c| (c.0, c.1.accuracy))
+                .collect::<Vec<_>>(),
+            [(0, 1.0), (100, 0.0)]
+        );
         assert_eq!((report[1].version, report[1].total.accuracy), (VersionId(2), 0.0));
     }
 
@@ -258,24 +290,43 @@ mod tests {
     fn state_comes_back_bit_for_bit_and_costs_what_changed() {
         for seed in 0..5 {
             let mut dice = Dice(seed);
-            let mut quality = Quality::new(QualityConfig { versions_max: 3, ..CONFIG });
+            let mut quality = Quality::new(QualityConfig {
+                versions_max: 3,
+                ..CONFIG
+            });
             let mut memory = Memory::default();
             for epoch in 0..80 {
                 let row = |dice: &mut Dice| {
-                    (dice.below(5) as u32, epoch * 17 - dice.below(90) as i64, dice.unit(), dice.below(2) as f64)
+                    (
+                        dice.below(5) as u32,
+                        epoch * 17 - dice.below(90) as i64,
+                        dice.unit(),
+                        dice.below(2) as f64,
+                    )
                 };
                 let new: Vec<_> = (0..dice.below(9)).map(|_| row(&mut dice)).collect();
                 quality.update(&rows(&new));
                 if dice.below(3) == 0 {
                     memory.save(&quality);
-                    quality = restored(&memory, &quality, Quality::new(QualityConfig { versions_max: 3, ..CONFIG }));
+                    quality = restored(
+                        &memory,
+                        &quality,
+                        Quality::new(QualityConfig {
+                            versions_max: 3,
+                            ..CONFIG
+                        }),
+                    );
                 }
             }
             memory.save(&quality);
             let version = quality.report(0)[0].version.0;
             quality.update(&rows(&[(version, 1_350, 0.5, 1.0)]));
             memory.save(&quality);
-            assert!(memory.written.len() <= 3, "head, a cohort, and the past when one ends: {:?}", memory.written);
+            assert!(
+                memory.written.len() <= 3,
+                "head, a cohort, and the past when one ends: {:?}",
+                memory.written
+            );
         }
         let mut quality = Quality::new(CONFIG);
         quality.update(&rows(&[(1, 10, 0.9, 1.0), (2, 20, 0.9, 0.0)]));

@@ -208,7 +208,9 @@ mod tests {
     fn history_answers_for_any_time() {
         let dir = tempfile::tempdir().unwrap();
         let registry = open(dir.path());
-        [3, 7].map(|epoch| registry.append(&deployment(epoch)).unwrap());
+        [3, 7]
+            .iter()
+            .for_each(|epoch| assert!(registry.append(&deployment(*epoch)).unwrap()));
         let served = |time| {
             registry
                 .what_served_at(time)
@@ -225,7 +227,9 @@ mod tests {
     fn an_unfinished_line_is_left_out_and_then_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let registry = open(dir.path());
-        [3, 7].map(|epoch| registry.append(&deployment(epoch)).unwrap());
+        [3, 7]
+            .iter()
+            .for_each(|epoch| assert!(registry.append(&deployment(*epoch)).unwrap()));
         let path = registry.history_file();
         let whole = LocalDisk.read(&path).unwrap();
         let first = render(&deployment(3)).len();

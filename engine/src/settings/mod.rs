@@ -392,14 +392,12 @@ impl Reader<'_> {
         let Some(url) = section.get::<String>("url", self.problems) else {
             return Some(pipeline.state_dir.join("registry"));
         };
-        match url.split_once("://") {
-            Some(("file", path)) => Some(PathBuf::from(path)),
-            Some((scheme, _)) => {
-                let help = "use a folder, as \"file:///path\"".to_owned();
-                self.problems.push(section.key_span("url"), format!("registries on {scheme}:// are not yet supported"), Some(help));
+        match crate::registry::Registry::folder(&url) {
+            Ok(folder) => Some(self.document.resolve(&folder.to_string_lossy())),
+            Err(error) => {
+                self.problems.push(section.key_span("url"), error.to_string(), None);
                 None
             }
-            None => Some(self.document.resolve(&url)),
         }
     }
 }

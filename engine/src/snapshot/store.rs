@@ -416,22 +416,26 @@ mod tests {
     use crate::disk::LocalDisk;
     use crate::disk::faulty::FaultyDisk;
 
-    /// Named counters with payloads: `(stamp, content)`.
-    #[derive(Debug, Clone, Default, PartialEq)]
-    struct Toy(BTreeMap<String, (u64, Vec<u8>)>);
+    /// Chunks with `(stamp, content)`, and the stamps of those that were dropped, which may come back.
+    #[derive(Debug, Clone, Default)]
+    struct Toy(BTreeMap<String, (u64, Vec<u8>)>, BTreeMap<String, u64>);
+
+    impl PartialEq for Toy {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
 
     impl Toy {
         fn new(chunks: usize, bytes: usize) -> Self {
-            Self(
-                (0..chunks)
-                    .map(|at| (format!("part/{at:03}"), (1, vec![at as u8; bytes])))
-                    .collect(),
-            )
+            let chunk = |at| (format!("part/{at:03}"), (1, vec![at as u8; bytes]));
+            Self((0..chunks).map(chunk).collect(), BTreeMap::new())
         }
 
         fn set(&mut self, at: usize, content: Vec<u8>) {
-            let chunk = self.0.entry(format!("part/{at:03}")).or_default();
-            *chunk = (chunk.0 + 1, content);
+            let name = format!("part/{at:03}");
+            let stamp = self.0.get(&name).map(|chunk| chunk.0).or(self.1.remove(&name));
+            self.0.insert(name, (stamp.unwrap_or(0) + 1, content));
         }
 
         /// Changes, adds and drops some chunks.
@@ -441,7 +445,8 @@ mod tests {
                 self.set(random.random_range(0..12), content);
             }
             if random.random_range(0..5) == 0 {
-                self.0.pop_first();
+                self.1
+                    .extend(self.0.pop_first().map(|(name, (stamp, _))| (name, stamp)));
             }
         }
     }
@@ -520,11 +525,8 @@ mod tests {
         let prepared = store.prepare(&state, meta(3)).unwrap();
         assert_eq!((prepared.bytes(), prepared.epoch()), (1008, 3));
         let one = store.publish(prepared).unwrap();
-        assert_eq!(
-            one.written - none.written,
-            1008 + pack::HEADER + 1,
-            "one digit more in its manifest"
-        );
+        let beside_manifest = one.written - none.written;
+        assert!(beside_manifest.abs_diff(1008 + pack::HEADER) < 20, "{beside_manifest}");
         let store = open(dir.path());
         let loaded = store.load_newest().unwrap().unwrap();
         assert_eq!(
@@ -581,8 +583,11 @@ mod tests {
         let (store, mut state) = (open(dir.path()), Toy::new(40, 100_000));
         take(&store, &state, 1).unwrap();
         let mut compacted = 0;
+        let mut random = Pcg64Mcg::new(7);
         for epoch in 2..80 {
-            state.set(epoch as usize % 30, vec![epoch as u8; 100_000]);
+            for _ in 0..3 {
+                state.set(random.random_range(0..39), vec![epoch as u8; 100_000]);
+            }
             let cost = take(&store, &state, epoch).unwrap();
             assert!(cost.compacted <= COMPACTION_BYTES_MIN, "epoch {epoch}: {cost:?}");
             compacted += cost.compacted;

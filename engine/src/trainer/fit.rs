@@ -91,10 +91,7 @@ impl TrainError {
 ///
 /// # Errors
 /// See [`TrainError`].
-pub fn fit(
-    job: &Job,
-    read_segment_bytes: &dyn Fn(&str) -> Result<Vec<u8>, String>,
-) -> Result<Vec<u8>, TrainError> {
+pub fn fit(job: &Job, read_segment_bytes: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<u8>, TrainError> {
     job.check()?;
     job.check_code()?;
     let learner = build_learner(job)?;
@@ -146,10 +143,7 @@ fn checked<T>(built: Option<T>, problems: Problems) -> Result<T, TrainError> {
 }
 
 /// The job's rows, category codes in dictionaries of their own.
-fn load(
-    job: &Job,
-    read_segment_bytes: &dyn Fn(&str) -> Result<Vec<u8>, String>,
-) -> Result<TrainingRows, TrainError> {
+fn load(job: &Job, read_segment_bytes: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<TrainingRows, TrainError> {
     let mut all = TrainingRows::new(&job.columns);
     let mut given = 0;
     for segment in &job.segments {
@@ -175,13 +169,18 @@ fn load(
 /// Appends those rows of a segment that the job wants.
 fn append(job: &Job, segment: &SegmentRef, mut read: TrainingRows, all: &mut TrainingRows) -> Result<(), TrainError> {
     if read.columns != job.columns {
-        let what = "it has other columns than the job; train on segments of one plan";
-        return Err(TrainError::segment(segment, what));
+        return Err(TrainError::Job(format!(
+            "segment {} has other columns than the job; train on segments of one plan",
+            segment.hash
+        )));
     }
     let (from, to) = (segment.from_row, segment.to_row);
     if to > read.rows.len() as u64 {
-        let what = format!("the job names rows {from}..{to} and there are {}", read.rows.len());
-        return Err(TrainError::segment(segment, what));
+        return Err(TrainError::Job(format!(
+            "the job names rows {from}..{to} of segment {}, which has {}",
+            segment.hash,
+            read.rows.len()
+        )));
     }
     let since_ms = job.since_ms.unwrap_or(i64::MIN);
     let wanted = |row: &usize| read.rows.time_ms[*row] >= since_ms && read.rows.available_ms[*row] <= job.cut_ms;

@@ -139,7 +139,10 @@ impl Job {
         } else if let Some(bad) = self.segments.iter().find(|segment| !is_hash(&segment.hash)) {
             format!("`{}` is no hash of a segment", bad.hash.escape_debug())
         } else if let Some(bad) = self.segments.iter().find(|segment| segment.from_row > segment.to_row) {
-            format!("rows {}..{} of segment {} are no range", bad.from_row, bad.to_row, bad.hash)
+            format!(
+                "rows {}..{} of segment {} are no range",
+                bad.from_row, bad.to_row, bad.hash
+            )
         } else if matches!(self.weighting, Weighting::RecencyHalfLife { ms } if ms <= 0) {
             "the half-life of the weights must be above 0".to_owned()
         } else {
@@ -186,7 +189,9 @@ impl Job {
         let job = Self::from_value(Value::Object(keys))?;
         match lineage.get("job").and_then(Value::as_str) {
             Some(id) if id == job.id()? => Ok(job),
-            _ => Err(TrainError::Job("the lineage does not name its own job; it was changed".to_owned())),
+            _ => Err(TrainError::Job(
+                "the lineage does not name its own job; it was changed".to_owned(),
+            )),
         }
     }
 }
@@ -274,7 +279,8 @@ mod tests {
 
     #[test]
     fn impossible_jobs_are_refused_in_a_sentence() {
-        let cases: [(fn(&mut Job), &str); 6] = [
+        type Change = fn(&mut Job);
+        let cases: [(Change, &str); 6] = [
             (|job| job.v = 2, "format 2"),
             (|job| job.columns.clear(), "no columns"),
             (|job| job.columns.push(job.columns[0].clone()), "two of one name"),

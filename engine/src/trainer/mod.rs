@@ -18,5 +18,8 @@ mod tests;
 pub use child::run_job;
 pub use fit::{Fault, TrainError};
 pub use job::{Job, SegmentRef, Weighting};
-pub use process::{InProcess, LocalProcess, Process, Segments, TrainResult, Trained, TrainerProcess, Training};
+pub use process::{
+    InProcess, LocalProcess, Process, Segments, TrainFailure, TrainResult, Trained, TrainerProcess, Training,
+    collect_segments, export_segments,
+};
 pub use text::toml_of;

@@ -66,7 +66,11 @@ mod tests {
     #[test]
     fn order_comments_and_spelling_do_not_matter() {
         let one = canonical("b = 1_000 # why\na = { y = [1, 2.50], x = 'q' }\nleft_out = 3\n");
-        let other = canonical("[a]\nx = \"q\"\ny = [ 1,\n 2.5 ]\n[left_out]\n".replacen("[a]", "b=1000\n[a]", 1).as_str());
+        let other = canonical(
+            "[a]\nx = \"q\"\ny = [ 1,\n 2.5 ]\n[left_out]\n"
+                .replacen("[a]", "b=1000\n[a]", 1)
+                .as_str(),
+        );
         assert_eq!(one, other);
         assert_eq!(one, "\"a\" = { \"x\" = \"q\", \"y\" = [1, 2.5] }\n\"b\" = 1000\n");
     }
@@ -79,7 +83,10 @@ mod tests {
         let document = Document::parse("t", &once, &|_| None).unwrap();
         let mut problems = document.problems();
         let root = document.root();
-        assert_eq!(root.get::<String>("s", &mut problems).unwrap(), "a\"\n\u{7f} ü <E ${X}> ${N}");
+        assert_eq!(
+            root.get::<String>("s", &mut problems).unwrap(),
+            "a\"\n\u{7f} ü <E ${X}> ${N}"
+        );
         assert_eq!(root.get::<bool>("t", &mut problems), Some(true));
         assert_eq!(root.get::<i64>("n", &mut problems), Some(-3));
         assert_eq!(root.get::<f64>("f", &mut problems), Some(1e300));

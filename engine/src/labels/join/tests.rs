@@ -50,7 +50,11 @@ fn rows(matured: &Matured) -> Vec<(u64, f64, i64)> {
         return Vec::new();
     };
     for (row, &number) in numbers.iter().enumerate() {
-        assert_eq!(matured.scores[row], number / 10.0, "a row is handed out with its own score");
+        assert_eq!(
+            matured.scores[row],
+            number / 10.0,
+            "a row is handed out with its own score"
+        );
     }
     (0..matured.len())
         .map(|row| (numbers[row] as u64, matured.labels[row], matured.available_ms[row]))
@@ -94,7 +98,11 @@ impl Naive {
             }
             before.map(|before| self.early.remove(before));
             self.early.push((key.to_owned(), value, available));
-            return if before.is_some() { LabelOutcome::Revised } else { LabelOutcome::Early };
+            return if before.is_some() {
+                LabelOutcome::Revised
+            } else {
+                LabelOutcome::Early
+            };
         };
         let held = self.labels.iter().position(|l| l.2 == number);
         if available > self.rows[&number].1 + HORIZON || held.is_some_and(|held| self.labels[held].4) {
@@ -106,17 +114,25 @@ impl Naive {
         held.map(|held| self.labels.remove(held));
         self.arrivals += 1;
         self.labels.push((available, self.arrivals, number, value, false));
-        if held.is_some() { LabelOutcome::Revised } else { LabelOutcome::Matched }
+        if held.is_some() {
+            LabelOutcome::Revised
+        } else {
+            LabelOutcome::Matched
+        }
     }
 
     fn expire(&mut self, watermark: i64) -> u64 {
-        let due: Vec<u64> = self.rows.keys().copied().filter(|n| {
-            self.rows[n].1 + HORIZON < watermark && !self.labels.iter().any(|l| l.2 == *n)
-        }).collect();
+        let due: Vec<u64> = self
+            .rows
+            .keys()
+            .copied()
+            .filter(|n| self.rows[n].1 + HORIZON < watermark && !self.labels.iter().any(|l| l.2 == *n))
+            .collect();
         for number in &due {
             if self.negative {
                 self.arrivals += 1;
-                self.labels.push((self.rows[number].1 + HORIZON, self.arrivals, *number, 0.0, true));
+                self.labels
+                    .push((self.rows[number].1 + HORIZON, self.arrivals, *number, 0.0, true));
             } else {
                 self.leave(*number, LabelOutcome::Late);
             }
@@ -138,7 +154,14 @@ impl Naive {
         let due = self.labels.iter().take_while(|l| l.0 <= watermark).count();
         let due: Vec<_> = self.labels.drain(..due).collect();
         for l in &due {
-            self.leave(l.2, if l.4 { LabelOutcome::Late } else { LabelOutcome::Duplicate });
+            self.leave(
+                l.2,
+                if l.4 {
+                    LabelOutcome::Late
+                } else {
+                    LabelOutcome::Duplicate
+                },
+            );
         }
         due.into_iter().map(|l| (l.2, l.3, l.0)).collect()
     }
@@ -149,14 +172,19 @@ fn run_against_naive(seed: u64, missing: Missing) {
     let config = JoinConfig { missing, ..config() };
     let mut dice = Dice(seed);
     let mut join = LabelJoin::new(config);
-    let mut naive = Naive { negative: missing == Missing::Negative, ..Naive::default() };
+    let mut naive = Naive {
+        negative: missing == Missing::Negative,
+        ..Naive::default()
+    };
     let mut memory = Memory::default();
     let (mut number, mut now) = (0_u64, 0_i64);
     let (mut labels, mut outcomes) = (0, BTreeMap::new());
     for epoch in 0..150 {
         now += dice.below(12) as i64;
         let key = |dice: &mut Dice| format!("k{}", (now as u64 * 30 + dice.below(2_000)).saturating_sub(1_500));
-        let new: Vec<_> = (0..dice.below(120)).map(|_| (key(&mut dice), now - dice.below(10) as i64)).collect();
+        let new: Vec<_> = (0..dice.below(120))
+            .map(|_| (key(&mut dice), now - dice.below(10) as i64))
+            .collect();
         join.insert(&examples(&new, number));
         for (key, time) in &new {
             naive.insert(number, key, *time);
@@ -167,33 +195,68 @@ fn run_against_naive(seed: u64, missing: Missing) {
             let delays = if dice.below(9) == 0 { 200 } else { 20 };
             let available = now - 5 + dice.below(delays) as i64;
             let outcome = join.label(key.as_bytes(), label(value, available));
-            assert_eq!(outcome, naive.label(&key, value, available), "{key} in epoch {epoch}, seed {seed}");
+            assert_eq!(
+                outcome,
+                naive.label(&key, value, available),
+                "{key} in epoch {epoch}, seed {seed}"
+            );
             *outcomes.entry(format!("{outcome:?}")).or_insert(0) += 1;
             labels += 1;
         }
         let expired = join.expire(now);
-        assert_eq!(expired.dropped + expired.negatives, naive.expire(now), "epoch {epoch}, seed {seed}");
+        assert_eq!(
+            expired.dropped + expired.negatives,
+            naive.expire(now),
+            "epoch {epoch}, seed {seed}"
+        );
         assert_eq!(rows(&join.drain(now)), naive.drain(now), "epoch {epoch}, seed {seed}");
         let counts = join.counts();
-        assert_eq!(counts.waiting_rows, naive.rows.len() as u64, "epoch {epoch}, seed {seed}");
-        assert_eq!(counts.early_rows, naive.early.len() as u64, "epoch {epoch}, seed {seed}");
+        assert_eq!(
+            counts.waiting_rows,
+            naive.rows.len() as u64,
+            "epoch {epoch}, seed {seed}"
+        );
+        assert_eq!(
+            counts.early_rows,
+            naive.early.len() as u64,
+            "epoch {epoch}, seed {seed}"
+        );
         let ends = counts.matched + counts.revised + counts.duplicate + counts.late + counts.orphan;
-        assert_eq!(ends + counts.early_rows, labels, "every label ends once, epoch {epoch}, seed {seed}");
+        assert_eq!(
+            ends + counts.early_rows,
+            labels,
+            "every label ends once, epoch {epoch}, seed {seed}"
+        );
         let left = counts.matured + counts.expired + counts.replaced + counts.evicted;
-        assert_eq!(left + counts.waiting_rows, counts.inserted, "every row ends once, seed {seed}");
+        assert_eq!(
+            left + counts.waiting_rows,
+            counts.inserted,
+            "every row ends once, seed {seed}"
+        );
         if dice.below(4) == 0 {
             memory.save(&join);
             join = restored(&memory, &join, LabelJoin::new(config));
         }
     }
     assert!(outcomes.len() >= 5, "{outcomes:?}, seed {seed}");
-    assert!(join.counts().matured > 200 && join.counts().replaced > 10, "{:?}, seed {seed}", join.counts());
+    assert!(
+        join.counts().matured > 200 && join.counts().replaced > 10,
+        "{:?}, seed {seed}",
+        join.counts()
+    );
 }
 
 #[test]
 fn it_does_what_the_naive_join_does_through_restarts() {
     for seed in 0..12 {
-        run_against_naive(seed, if seed % 2 == 0 { Missing::Drop } else { Missing::Negative });
+        run_against_naive(
+            seed,
+            if seed % 2 == 0 {
+                Missing::Drop
+            } else {
+                Missing::Negative
+            },
+        );
     }
 }
 
@@ -213,11 +276,24 @@ fn a_label_is_invisible_before_it_is_available() {
 
 #[test]
 fn labels_in_the_record_need_no_key() {
-    let mut join = LabelJoin::new(JoinConfig { missing: Missing::Negative, ..config() });
+    let mut join = LabelJoin::new(JoinConfig {
+        missing: Missing::Negative,
+        ..config()
+    });
     let rows_in = [(String::new(), 0), (String::new(), 1), (String::new(), 2)];
-    join.insert_labelled(&examples(&rows_in, 0), &[None, Some(label(1.0, 5)), Some(label(1.0, 500))]);
+    join.insert_labelled(
+        &examples(&rows_in, 0),
+        &[None, Some(label(1.0, 5)), Some(label(1.0, 500))],
+    );
     assert_eq!(rows(&join.drain(50)), [(1, 1.0, 5)]);
-    assert_eq!(join.expire(103), Expired { dropped: 0, negatives: 2, orphans: 0 });
+    assert_eq!(
+        join.expire(103),
+        Expired {
+            dropped: 0,
+            negatives: 2,
+            orphans: 0
+        }
+    );
     assert_eq!(rows(&join.drain(103)), [(0, 0.0, 100), (2, 0.0, 102)]);
     assert_eq!((join.counts().late, join.counts().matched), (1, 1));
     assert_eq!(join.label(b"", label(1.0, 5)), LabelOutcome::Orphan);
@@ -226,7 +302,12 @@ fn labels_in_the_record_need_no_key() {
 #[test]
 fn memory_is_bounded_and_the_oldest_leave() {
     let bytes_max = 600_000;
-    let config = JoinConfig { bytes_max, early_bytes_max: 4_000, late_bytes_max: 1, ..config() };
+    let config = JoinConfig {
+        bytes_max,
+        early_bytes_max: 4_000,
+        late_bytes_max: 1,
+        ..config()
+    };
     let mut join = LabelJoin::new(config);
     for epoch in 0..60_u64 {
         let new: Vec<_> = (0..700).map(|i| (format!("key {}", epoch * 700 + i), 0)).collect();
@@ -240,7 +321,10 @@ fn memory_is_bounded_and_the_oldest_leave() {
         }
         let counts = join.counts();
         // Labels that come between two inserts are the slack.
-        assert!(counts.waiting_bytes as usize <= bytes_max + 350 * PENDING_BYTES, "{counts:?}");
+        assert!(
+            counts.waiting_bytes as usize <= bytes_max + 350 * PENDING_BYTES,
+            "{counts:?}"
+        );
         assert!(counts.early_bytes <= 4_000 && counts.early_rows > 0, "{counts:?}");
         assert_eq!(counts.evicted + counts.waiting_rows, counts.inserted);
     }
@@ -248,7 +332,10 @@ fn memory_is_bounded_and_the_oldest_leave() {
     assert_eq!(join.label(b"key 41999", label(0.0, 90)), LabelOutcome::Matched);
     let matured = join.drain(90);
     let numbers: Vec<u64> = rows(&matured).iter().map(|row| row.0).collect();
-    assert!(numbers.len() > 500 && numbers.iter().all(|&n| n > 35_000), "{numbers:?}");
+    assert!(
+        numbers.len() > 500 && numbers.iter().all(|&n| n > 35_000),
+        "{numbers:?}"
+    );
 }
 
 #[test]
@@ -261,7 +348,13 @@ fn rows_of_other_columns_leave() {
     assert_eq!((join.counts().evicted, join.counts().waiting_rows), (1, 1));
     assert_eq!(join.label(b"a", label(1.0, 1)), LabelOutcome::Late);
     assert_eq!(join.label(b"b", label(1.0, 1)), LabelOutcome::Matched);
-    assert_eq!(rows(&Matured { scores: vec![1.0 / 10.0], ..join.drain(9) }), [(1, 1.0, 1)]);
+    assert_eq!(
+        rows(&Matured {
+            scores: vec![1.0 / 10.0],
+            ..join.drain(9)
+        }),
+        [(1, 1.0, 1)]
+    );
 }
 
 #[test]
@@ -275,20 +368,32 @@ fn a_snapshot_costs_what_changed() {
     assert!(whole > 4_000_000, "{whole}");
     join.insert(&examples(&new(100_000, 100_100), 100_000));
     memory.save(&join);
-    assert!(memory.bytes < whole / 50, "{} of {whole} bytes for 100 rows", memory.bytes);
+    assert!(
+        memory.bytes < whole / 50,
+        "{} of {whole} bytes for 100 rows",
+        memory.bytes
+    );
     for i in (0..100_000).step_by(1_000) {
         join.label(format!("key {i}").as_bytes(), label(1.0, 5));
     }
     assert_eq!(join.drain(5).len(), 100);
     memory.save(&join);
-    assert!(memory.bytes < whole / 100, "{} of {whole} bytes for 100 labels all over", memory.bytes);
+    assert!(
+        memory.bytes < whole / 100,
+        "{} of {whole} bytes for 100 labels all over",
+        memory.bytes
+    );
     join = restored(&memory, &join, LabelJoin::new(config()));
     // When most rows have left, what stays is small, in memory and in the snapshot.
     for i in (0..100_000).filter(|i| i % 20 != 0) {
         join.label(format!("key {i}").as_bytes(), label(1.0, 5));
     }
     join.drain(5);
-    let held: usize = snapshot(&join).iter().filter(|(name, _)| name.starts_with(ROWS)).map(|(_, b)| b.len()).sum();
+    let held: usize = snapshot(&join)
+        .iter()
+        .filter(|(name, _)| name.starts_with("rows/"))
+        .map(|(_, b)| b.len())
+        .sum();
     assert!(held < whole / 10, "{held} bytes for one row of twenty, {whole} for all");
 }
 
