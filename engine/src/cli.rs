@@ -46,6 +46,16 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Carries out a training job: `driftmill train JOB SEGMENTS OUT`.
+    #[command(hide = true)]
+    Train {
+        /// The job.
+        job: PathBuf,
+        /// Folder of its segments.
+        segments: PathBuf,
+        /// Where the artifact goes.
+        out: PathBuf,
+    },
     /// Prints the reference of the configuration.
     Reference {
         /// Compares the committed reference with what it should be, and fails when it is stale.
@@ -62,6 +72,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
+        Command::Train { job, segments, out } => return crate::trainer::run_job(&job, &segments, &out),
         Command::Run { config } => run(&config),
         Command::Check { config, offline } => check(&config, offline),
         Command::Reference { check, write } => reference::command(check, write),

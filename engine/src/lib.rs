@@ -9,7 +9,9 @@ pub mod disk;
 pub mod epoch_log;
 pub mod example;
 pub mod http;
+pub mod generator;
 pub mod intake;
+pub mod learn;
 pub mod labels;
 pub mod metrics;
 pub mod quality;
@@ -22,3 +24,6 @@ pub mod snapshot;
 pub mod state;
 pub mod trainer;
 pub mod transform;
+
+/// The models crate, for those who may depend on the engine alone: tests and benchmarks.
+pub use driftmill_models as models;

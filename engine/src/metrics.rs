@@ -2,10 +2,22 @@
 
 use std::time::Duration;
 
+use driftmill_models::contracts::{DriftStatus, Verdict};
+use driftmill_models::detectors::monitor::Aspect;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+
+use crate::learn::{LearnHalf, Watch, WatchKind};
+use crate::state::Version;
+
+/// Labels of the metrics of drift.
+const DRIFT_LABELS: &[&str] = &["detector", "feature"];
+/// Most features that one detector shows: series cost memory on both sides.
+const DRIFT_SERIES_MAX: usize = 200;
+/// Epochs between two reports of quality.
+const QUALITY_EVERY: u64 = 32;
 
 /// All metrics of one pipeline.
 pub struct Metrics {
@@ -42,6 +54,21 @@ pub struct Metrics {
     version: GaugeVec,
     /// Swaps of the live model.
     pub swaps: IntCounter,
+    /// Answers of the gate.
+    pub verdicts: IntCounterVec,
+    /// Training jobs by how they ended.
+    pub jobs: IntCounterVec,
+    /// Rows held back by rule.
+    pub quarantined: IntCounterVec,
+    labels: IntCounterVec,
+    waiting_rows: IntGauge,
+    buffer_rows: IntGauge,
+    quality: GaugeVec,
+    drift_state: GaugeVec,
+    drift_score: GaugeVec,
+    drift_threshold: GaugeVec,
+    drift_effect: GaugeVec,
+    drift_time: GaugeVec,
     /// 1 while the pipeline runs, 0 while it starts.
     pub ready: IntGauge,
 }
@@ -96,13 +123,43 @@ impl Metrics {
             dictionary_bytes: add.gauge("driftmill_dictionary_bytes", "Bytes of the category dictionaries.")?,
             version: add.floats("driftmill_model_version_info", "1 for the live version.", &["version"])?,
             swaps: add.counter("driftmill_swaps_total", "Changes of the live model.")?,
+            verdicts: add.counters("driftmill_gate_verdicts_total", "Answers of the gate.", &["verdict"])?,
+            jobs: add.counters("driftmill_jobs_total", "Training jobs by how they ended.", &["outcome"])?,
+            quarantined: add.counters("driftmill_quarantined_rows_total", "Labelled rows held back, by rule.", &["reason"])?,
+            labels: add.counters("driftmill_labels_total", "Labels by what became of them.", &["outcome"])?,
+            waiting_rows: add.gauge("driftmill_waiting_rows", "Rows that wait for their label.")?,
+            buffer_rows: add.gauge("driftmill_buffer_rows", "Labelled rows kept for training.")?,
+            quality: add.floats(
+                "driftmill_model_quality",
+                "Quality of a version on its labelled rows, by metric.",
+                &["version", "metric"],
+            )?,
+            drift_state: add.floats(
+                "driftmill_drift_state",
+                "0 insufficient data, 1 stable, 2 warning, 3 drift.",
+                DRIFT_LABELS,
+            )?,
+            drift_score: add.floats("driftmill_drift_score", "The detector's statistic.", DRIFT_LABELS)?,
+            drift_threshold: add.floats("driftmill_drift_threshold", "The statistic's threshold.", DRIFT_LABELS)?,
+            drift_effect: add.floats("driftmill_drift_effect", "Size of the change.", DRIFT_LABELS)?,
+            drift_time: add.floats(
+                "driftmill_drift_last_evaluation_timestamp_seconds",
+                "When a detector was asked last.",
+                &["detector"],
+            )?,
             ready: add.gauge("driftmill_ready", "1 while the pipeline processes live records.")?,
             registry: registry.clone(),
         };
         let info = add.floats("driftmill_up_info", "The running version of Driftmill.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        for outcome in ["scored", "filtered", "dead_letter"] {
+        for outcome in ["scored", "filtered", "dead_letter", "label"] {
             metrics.records.with_label_values(&[outcome]);
+        }
+        for verdict in ["promote", "reject"] {
+            metrics.verdicts.with_label_values(&[verdict]);
+        }
+        for outcome in ["trained", "failed"] {
+            metrics.jobs.with_label_values(&[outcome]);
         }
         Ok(metrics)
     }
@@ -132,8 +189,87 @@ impl Metrics {
     pub(crate) fn snapshot(&self, written: u64, total: u64) {
         self.snapshot_bytes.with_label_values(&["written"]).set(i64::try_from(written).unwrap_or(i64::MAX));
         self.snapshot_bytes.with_label_values(&["total"]).set(i64::try_from(total).unwrap_or(i64::MAX));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        self.snapshot_time.set(now.as_secs_f64());
+        self.snapshot_time.set(now_seconds());
+    }
+
+    /// What the learn half knows now.
+    pub(crate) fn learning(&self, learn: &LearnHalf, versions: &[Version], watermark_ms: i64) {
+        let counts = learn.join.counts();
+        for (outcome, total) in [
+            ("matched", counts.matched),
+            ("revised", counts.revised),
+            ("duplicate", counts.duplicate),
+            ("late", counts.late),
+            ("orphan", counts.orphan),
+            ("expired", counts.expired),
+            ("evicted", counts.evicted),
+        ] {
+            let counter = self.labels.with_label_values(&[outcome]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        self.waiting_rows.set(i64::try_from(counts.waiting_rows).unwrap_or(i64::MAX));
+        self.buffer_rows.set(i64::try_from(learn.buffer.rows()).unwrap_or(i64::MAX));
+        for watch in &learn.watches {
+            self.drift(watch);
+        }
+        let matured_until_ms = watermark_ms.saturating_sub(learn.settings().labels.horizon_ms);
+        // Reports walk histograms: not for every epoch.
+        if self.epochs.get().is_multiple_of(QUALITY_EVERY) {
+            self.quality(learn, versions, matured_until_ms);
+        }
+    }
+
+    fn quality(&self, learn: &LearnHalf, versions: &[Version], matured_until_ms: i64) {
+        self.quality.reset();
+        for found in learn.quality.report(matured_until_ms) {
+            let index = (found.version.0 as usize).checked_sub(1);
+            let Some(version) = index.and_then(|index| versions.get(index)) else { continue };
+            for (metric, value) in [
+                ("log_loss", found.total.log_loss),
+                ("brier", found.total.brier),
+                ("accuracy", found.total.accuracy),
+                ("pr_auc", found.total.pr_auc),
+                ("roc_auc", found.total.roc_auc),
+                ("labels", found.total.rows as f64),
+            ] {
+                self.quality.with_label_values(&[version.name.as_str(), metric]).set(value);
+            }
+        }
+    }
+
+    fn drift(&self, watch: &Watch) {
+        let show = |feature: &str, verdict: &Verdict| {
+            let labels = [watch.name(), feature];
+            let state = match verdict.status {
+                DriftStatus::InsufficientData => 0.0,
+                DriftStatus::Stable => 1.0,
+                DriftStatus::Warning => 2.0,
+                DriftStatus::Drift => 3.0,
+            };
+            self.drift_state.with_label_values(&labels).set(state);
+            self.drift_score.with_label_values(&labels).set(verdict.score);
+            self.drift_threshold.with_label_values(&labels).set(verdict.threshold);
+            self.drift_effect.with_label_values(&labels).set(verdict.effect);
+        };
+        let asked = match watch.kind() {
+            WatchKind::Loss { last, .. } => {
+                last.iter().for_each(|verdict| show("loss", verdict));
+                last.is_some()
+            }
+            WatchKind::Features { last, .. } => {
+                for found in last.iter().take(DRIFT_SERIES_MAX) {
+                    let feature = match found.aspect {
+                        Aspect::Values => found.feature.clone(),
+                        Aspect::Missing => format!("{} missing", found.feature),
+                    };
+                    show(&feature, &found.verdict);
+                }
+                !last.is_empty()
+            }
+        };
+        if asked {
+            self.drift_time.with_label_values(&[watch.name()]).set(now_seconds());
+        }
     }
 
     /// The text that Prometheus scrapes.
@@ -145,6 +281,10 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+fn now_seconds() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 struct Adder<'a> {

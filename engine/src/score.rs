@@ -12,8 +12,9 @@ use driftmill_models::frame::{Column, ColumnKind, Frame, MISSING};
 use driftmill_models::model::{Model, Scratch};
 
 use crate::example::{Examples, Keys, VersionId};
-use crate::intake::{EpochInput, RowRef};
-use crate::settings::{Plan, Role};
+use crate::intake::{EpochInput, LaneId, RowRef, Stream};
+use crate::learn::{EpochLabels, LabelReader, labels_in_record};
+use crate::settings::{LabelsFrom, Plan, Role};
 
 /// What an epoch is scored with. Immutable; pinned by the epoch.
 #[derive(Clone)]
@@ -55,6 +56,39 @@ pub struct Scored {
     pub filtered: u64,
     /// The rows as served; `None` in a pipeline without a model.
     pub examples: Option<Examples>,
+    /// Labels that came in this epoch.
+    pub labels: EpochLabels,
+    /// Label records among them that are good.
+    pub label_records: u64,
+}
+
+/// Names of the topics of both streams, in the order that partitions index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// Topics of the source.
+    pub source: Arc<[String]>,
+    /// Topics of the labels.
+    pub labels: Arc<[String]>,
+}
+
+impl Topics {
+    /// The stream and index of a topic.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<(Stream, u16)> {
+        let at = |topics: &[String]| topics.iter().position(|topic| topic == name).and_then(|at| u16::try_from(at).ok());
+        let source = at(&self.source).map(|at| (Stream::Source, at));
+        source.or_else(|| at(&self.labels).map(|at| (Stream::Labels, at)))
+    }
+
+    /// Name of a lane's topic.
+    #[must_use]
+    pub fn name(&self, lane: LaneId) -> &str {
+        let topics = match lane.stream {
+            Stream::Source => &self.source,
+            Stream::Labels => &self.labels,
+        };
+        topics.get(lane.partition.topic as usize).map_or("", String::as_str)
+    }
 }
 
 /// The epoch cannot be scored.
@@ -85,7 +119,8 @@ impl From<datafusion::arrow::error::ArrowError> for ScoreError {
 /// Scores epochs under one plan. Holds scratch space only: no state.
 pub struct ScoreHalf {
     plan: Arc<Plan>,
-    topics: Arc<[String]>,
+    topics: Topics,
+    label_reader: Option<LabelReader>,
     decoder: Box<dyn Decoder>,
     encoder: Box<dyn Encoder>,
     output: SchemaRef,
@@ -93,11 +128,11 @@ pub struct ScoreHalf {
 }
 
 impl ScoreHalf {
-    /// Prepares for `plan`; `topics` names the source's topics.
+    /// Prepares for `plan`.
     ///
     /// # Errors
     /// A type that a codec has no form for.
-    pub fn new(plan: Arc<Plan>, topics: &[String]) -> Result<Self, ConnectError> {
+    pub fn new(plan: Arc<Plan>, topics: &Topics) -> Result<Self, ConnectError> {
         let decoder = plan.source_codec.decoder(Arc::clone(plan.transform.read_schema()))?;
         let mut fields: Vec<Field> =
             plan.transform.output_schema().fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -107,7 +142,11 @@ impl ScoreHalf {
         fields.push(Field::new("driftmill_at", DataType::Utf8, false));
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let encoder = plan.sink_codec.encoder(Arc::clone(&output))?;
-        Ok(Self { plan, topics: topics.into(), decoder, encoder, output, scratch: Scratch::default() })
+        let label_reader = match &plan.learn {
+            Some(learn) => LabelReader::new(&learn.labels.from)?,
+            None => None,
+        };
+        Ok(Self { plan, topics: topics.clone(), label_reader, decoder, encoder, output, scratch: Scratch::default() })
     }
 
     /// Gives every source record of `input` its outcome.
@@ -123,7 +162,7 @@ impl ScoreHalf {
     ) -> Result<Scored, ScoreError> {
         let payloads: Vec<Option<&[u8]>> = input.source.iter().map(|row| record(input, row).payload).collect();
         let decoded = self.decoder.decode(&payloads)?;
-        let (plan, topics) = (Arc::clone(&self.plan), Arc::clone(&self.topics));
+        let (plan, topics) = (Arc::clone(&self.plan), self.topics.clone());
         let mut dead = DeadLetters::new(&plan, &topics);
         for (row, bad) in &decoded.bad {
             dead.push(input, &input.source[*row], bad)?;
@@ -156,7 +195,27 @@ impl ScoreHalf {
             Some(frame) => Some(self.examples(&batch, &kept, ids.as_ref(), frame, scores, deployment)?),
             None => None,
         };
+        let mut labels = EpochLabels::default();
+        if let (Some(learn), Some(examples)) = (&plan.learn, &examples)
+            && let LabelsFrom::Columns { label, available_at } = &learn.labels.from
+        {
+            labels.in_record = Some(labels_in_record(&batch, *label, *available_at, &examples.time_ms)?);
+        }
+        let mut label_records = 0;
+        if let Some(reader) = &mut self.label_reader {
+            for outcome in reader.read(input)? {
+                match outcome {
+                    Ok(label) => {
+                        label_records += 1;
+                        labels.by_key.push(label);
+                    }
+                    Err((row, bad)) => dead.push(input, &row, &bad)?,
+                }
+            }
+        }
         Ok(Scored {
+            labels,
+            label_records,
             predictions,
             dead_letters: dead.letters,
             dead_kinds: dead.kinds,
@@ -211,7 +270,7 @@ impl ScoreHalf {
         let prefixes: Vec<String> = input
             .chunks
             .iter()
-            .map(|(lane, _)| format!("{}/{}/", self.topic(lane.partition.topic), lane.partition.partition))
+            .map(|(lane, _)| format!("{}/{}/", self.topics.name(*lane), lane.partition.partition))
             .collect();
         let mut places = StringBuilder::with_capacity(kept.len(), kept.len() * 24);
         let mut place = String::with_capacity(64);
@@ -222,10 +281,6 @@ impl ScoreHalf {
             places.append_value(&place);
         }
         Arc::new(places.finish())
-    }
-
-    fn topic(&self, index: u16) -> &str {
-        self.topics.get(index as usize).map_or("", String::as_str)
     }
 
     fn suffix(&self, deployment: &Deployment, stamp: Stamp<'_>) -> Result<Vec<u8>, ConnectError> {
@@ -342,20 +397,20 @@ fn codes(column: &ArrayRef, index: usize, dictionaries: &mut Dictionaries) -> Re
 /// Dead letters of one epoch.
 struct DeadLetters<'a> {
     plan: &'a Plan,
-    topics: &'a [String],
+    topics: &'a Topics,
     letters: Encoded,
     kinds: Vec<(&'static str, u64)>,
 }
 
 impl<'a> DeadLetters<'a> {
-    fn new(plan: &'a Plan, topics: &'a [String]) -> Self {
+    fn new(plan: &'a Plan, topics: &'a Topics) -> Self {
         Self { plan, topics, letters: Encoded::default(), kinds: Vec::new() }
     }
 
     fn push(&mut self, input: &EpochInput, row: &RowRef, bad: &BadRecord) -> Result<(), ScoreError> {
         let (lane, _) = &input.chunks[row.chunk as usize];
         let record = record(input, row);
-        let topic = self.topics.get(lane.partition.topic as usize).map_or("", String::as_str);
+        let topic = self.topics.name(*lane);
         if !self.plan.dead_letters {
             let at = format!("topic {topic}, partition {}, offset {}", lane.partition.partition, record.offset);
             return Err(ScoreError::NoDeadLetters { at, reason: bad.to_string() });

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use driftmill_models::codec::{CodecError, Put, Reader};
 use driftmill_models::dictionary::Dictionaries;
-use driftmill_models::frame::ColumnSpec;
 use driftmill_models::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
 use crate::epoch_log::{Counts, Event};
 use crate::example::VersionId;
 use crate::intake::Stream;
+use crate::learn::LearnHalf;
+use crate::settings::Plan;
 
 /// Most bytes of category strings of one column.
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
@@ -59,26 +60,34 @@ pub struct PipelineState {
     pub live: VersionId,
     /// The version that was live before it.
     pub previous: VersionId,
+    /// The learn half, in a pipeline with labels.
+    pub learn: Option<LearnHalf>,
+    /// Epoch from which the dictionaries and the learn half are as they are: they begin anew where a plan changes
+    /// them, and change stamps never go back under one name.
+    since: u64,
 }
 
 const HEAD: &str = "pipeline";
-const DICTIONARIES: &str = "dictionaries/";
+const DICTIONARIES: &str = "dictionaries";
+const LEARN: &str = "learn";
 
 impl PipelineState {
-    /// The state before the first epoch, under the plan `plan` with these feature columns.
+    /// The state before the first epoch, under the plan `plan`.
     #[must_use]
-    pub fn new(plan: &str, features: &[ColumnSpec]) -> Self {
+    pub fn new(plan: &Plan) -> Self {
         Self {
             epoch: 0,
             chain: String::new(),
-            plan: plan.to_owned(),
+            plan: plan.hash.clone(),
             watermark_ms: None,
             positions: BTreeMap::new(),
             totals: Counts::default(),
-            dictionaries: Dictionaries::new(features, DICTIONARY_BYTES_MAX),
+            dictionaries: Dictionaries::new(&plan.columns.specs, DICTIONARY_BYTES_MAX),
             versions: Vec::new(),
             live: VersionId::default(),
             previous: VersionId::default(),
+            learn: learn_half(plan),
+            since: 0,
         }
     }
 
@@ -126,9 +135,24 @@ impl PipelineState {
         self.live = VersionId(self.versions.len() as u32);
     }
 
-    /// Begins the dictionaries anew: the feature columns are others.
-    pub fn replace_features(&mut self, features: &[ColumnSpec]) {
-        self.dictionaries = Dictionaries::new(features, DICTIONARY_BYTES_MAX);
+    /// Another plan is in force from epoch `epoch` on. Dictionaries and learn half go on where their part of the plan
+    /// is the same, and begin anew where it is not.
+    pub fn switch(&mut self, old: &Plan, new: &Plan, epoch: u64) {
+        let same_features = old.columns.specs == new.columns.specs;
+        let same_learning = format!("{:?}", old.learn) == format!("{:?}", new.learn);
+        if same_features && same_learning {
+            return;
+        }
+        self.since = epoch;
+        self.learn = learn_half(new);
+        self.dictionaries = Dictionaries::new(&new.columns.specs, DICTIONARY_BYTES_MAX);
+        if old.learn.is_some() {
+            tracing::warn!(epoch, "features or learning changed: waiting rows, buffer and detectors begin anew");
+        }
+    }
+
+    fn prefix(&self, part: &str) -> String {
+        format!("{part}/{}/", self.since)
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
@@ -161,6 +185,7 @@ impl PipelineState {
         }
         out.put_u32(self.live.0);
         out.put_u32(self.previous.0);
+        out.put_u64(self.since);
     }
 
     fn read_head(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
@@ -190,6 +215,7 @@ impl PipelineState {
         }
         self.live = VersionId(reader.u32()?);
         self.previous = VersionId(reader.u32()?);
+        self.since = reader.u64()?;
         if self.live.0 as usize > self.versions.len() || self.previous.0 as usize > self.versions.len() {
             return Err(reader.error("a version that is not in the table"));
         }
@@ -201,14 +227,28 @@ impl State for PipelineState {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         // The head changes with every epoch, so the epoch is its stamp.
         chunks.chunk(HEAD, self.epoch, &mut |out| self.write_head(out));
-        self.dictionaries.save(&mut Within::new(DICTIONARIES, chunks));
+        self.dictionaries.save(&mut Within::new(&self.prefix(DICTIONARIES), chunks));
+        if let Some(learn) = &self.learn {
+            learn.save(&mut Within::new(&self.prefix(LEARN), chunks));
+        }
     }
 
     fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
         let reader = open(chunks, HEAD)?;
         self.read_head(reader).map_err(|error| StateError::of(HEAD, error))?;
+        let prefix = self.prefix(DICTIONARIES);
         self.dictionaries
-            .restore(&WithinSource::new(DICTIONARIES, chunks))
-            .map_err(|error| error.within(DICTIONARIES))
+            .restore(&WithinSource::new(&prefix, chunks))
+            .map_err(|error| error.within(&prefix))?;
+        let prefix = self.prefix(LEARN);
+        match &mut self.learn {
+            Some(learn) => learn.restore(&WithinSource::new(&prefix, chunks)).map_err(|error| error.within(&prefix)),
+            None => Ok(()),
+        }
     }
+}
+
+fn learn_half(plan: &Plan) -> Option<LearnHalf> {
+    let (learn, model) = (plan.learn.as_ref()?, plan.model.as_ref()?);
+    Some(LearnHalf::new(learn, &plan.columns.specs, model.task, plan.seed))
 }

@@ -205,6 +205,14 @@ impl Daemon {
     /// When the daemon does not end within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.signal("TERM");
+        self.wait_exit("SIGTERM", limit)
+    }
+
+    /// Waits until the daemon has ended because of `what`.
+    ///
+    /// # Panics
+    /// When the daemon does not end within `limit`.
+    pub fn wait_exit(&mut self, what: &str, limit: Duration) -> ExitStatus {
         let until = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
@@ -212,7 +220,7 @@ impl Daemon {
             }
             assert!(
                 Instant::now() < until,
-                "SIGTERM did not end the daemon within {limit:?}\n{}",
+                "{what} did not end the daemon within {limit:?}\n{}",
                 self.log_end()
             );
             std::thread::sleep(PAUSE);

@@ -263,6 +263,17 @@ impl Broker {
         }
     }
 
+    /// Deletes the records of a partition below `offset`, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .expect("an offset");
+        let deleted = block_on(self.admin().delete_records(&list, &admin_options())).expect("Kafka deletes records");
+        for element in deleted.elements() {
+            element.error().expect("Kafka deletes the records of this partition");
+        }
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         client(&self.bootstrap).create().expect("an admin client")
     }

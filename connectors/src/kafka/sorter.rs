@@ -28,6 +28,8 @@ pub(super) struct Cursor {
     pub(super) next: i64,
     /// The offset that the consumer is due next.
     pub(super) fetched: i64,
+    /// The end of the partition when it was assigned: what is known of the lag until the client has asked.
+    pub(super) end: i64,
     /// What is being done with it.
     pub(super) state: State,
 }

@@ -16,14 +16,18 @@ use crate::daemon::{DRAIN_MAX, RunError, Status, Summary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
 use crate::intake::{Cut, EpochInput, Intake, LaneId, LaneRange, ReaderEvent, ReaderHandle, Stream};
 use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::score::{Deployment, ScoreHalf, Scored, Stamp};
+use crate::daemon::training::Trainers;
+use crate::registry::{Deployment as Deployed, Registry};
+use crate::score::{Deployment, ScoreHalf, Scored, Stamp, Topics};
 use crate::settings::{Plan, Settings};
 use crate::snapshot::{Meta, SnapshotStore, state_hash};
 use crate::state::{LaneName, PipelineState};
 
 /// Longest wait for records before the engine looks after other things.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Models kept in memory.
+const LOADED_MAX: usize = 4;
 
 /// Version of the code, part of every epoch record.
 pub(super) const CODE: &str = env!("CARGO_PKG_VERSION");
@@ -33,12 +37,12 @@ pub(super) struct Engine {
     pub(super) settings: Settings,
     pub(super) plan: Arc<Plan>,
     pub(super) plans: PlanBook,
-    pub(super) topics: Vec<String>,
+    pub(super) topics: Topics,
     pub(super) state: PipelineState,
     pub(super) deployment: Deployment,
     pub(super) score: ScoreHalf,
     pub(super) intake: Intake,
-    pub(super) reader: ReaderHandle,
+    pub(super) readers: Vec<(Stream, ReaderHandle)>,
     pub(super) events: Receiver<ReaderEvent>,
     pub(super) committer: Committer,
     pub(super) snapshots: Arc<SnapshotStore>,
@@ -47,6 +51,13 @@ pub(super) struct Engine {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) status: Arc<Status>,
     pub(super) stop: Arc<std::sync::atomic::AtomicBool>,
+    /// Models in memory by artifact, latest last.
+    pub(super) loaded: Vec<(String, Arc<Model>)>,
+    pub(super) trainers: Trainers,
+    /// Why the next live epoch should begin a training job.
+    pub(super) wish: Option<String>,
+    /// What went live and is not in the registry's history yet.
+    pub(super) unprojected: Vec<Deployed>,
     /// Events that the next live epoch records and applies.
     pub(super) pending: Vec<Event>,
     /// Whether every epoch of the state went to the committer.
@@ -59,8 +70,7 @@ pub(super) struct Engine {
 
 impl Engine {
     fn lane_name(&self, id: LaneId) -> LaneName {
-        let topic = self.topics.get(id.partition.topic as usize).cloned().unwrap_or_default();
-        LaneName { stream: id.stream, topic, partition: id.partition.partition }
+        LaneName { stream: id.stream, topic: self.topics.name(id).to_owned(), partition: id.partition.partition }
     }
 
     fn go_on(&self) -> bool {
@@ -77,6 +87,8 @@ impl Engine {
             self.committer.check()?;
             self.receive(wait)?;
             self.report();
+            self.decide()?;
+            self.project()?;
             let now = Instant::now();
             wait = match self.intake.due(now) {
                 Cut::Now => {
@@ -84,7 +96,7 @@ impl Engine {
                     self.live_epoch(input, now)?;
                     Duration::ZERO
                 }
-                Cut::Wait(_) if !self.pending.is_empty() => {
+                Cut::Wait(_) if !self.pending.is_empty() || self.wish.is_some() => {
                     self.live_epoch(EpochInput::default(), now)?;
                     Duration::ZERO
                 }
@@ -136,43 +148,70 @@ impl Engine {
         tracing::info!(topic = name.topic, partition = name.partition, "a new partition joins");
         self.intake.add(id, 0, now);
         self.pending.push(Event::PartitionAdded { topic: name.topic, partition: name.partition });
+        let lanes = self.intake.lanes().filter(|(known, _)| known.stream == id.stream);
         let mut positions: Vec<(Partition, Start)> =
-            self.intake.lanes().map(|(id, lane)| (id.partition, Start::Offset(lane.received()))).collect();
+            lanes.map(|(id, lane)| (id.partition, Start::Offset(lane.received()))).collect();
         if let Some(added) = positions.iter_mut().find(|(partition, _)| *partition == id.partition) {
             added.1 = Start::Oldest;
         }
-        self.reader.assign(positions);
+        if let Some((_, reader)) = self.readers.iter().find(|(stream, _)| *stream == id.stream) {
+            reader.assign(positions);
+        }
     }
 
     fn report(&self) {
         let bytes = self.intake.bytes();
-        self.reader.report(bytes, self.intake.is_starving());
+        let starving = self.intake.is_starving();
         self.metrics.buffered_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.metrics.lag.with_label_values(&["source"]).set(self.reader.lag());
-        let troubles = i64::try_from(self.reader.troubles()).unwrap_or(i64::MAX);
-        self.metrics.troubles.with_label_values(&["source"]).set(troubles);
+        for (stream, reader) in &self.readers {
+            reader.report(bytes, starving);
+            let name = match stream {
+                Stream::Source => "source",
+                Stream::Labels => "labels",
+            };
+            self.metrics.lag.with_label_values(&[name]).set(reader.lag());
+            let troubles = i64::try_from(reader.troubles()).unwrap_or(i64::MAX);
+            self.metrics.troubles.with_label_values(&[name]).set(troubles);
+        }
+    }
+
+    /// Tells the readers what an epoch has taken.
+    fn taken(&self, input: &EpochInput) {
+        for (stream, reader) in &self.readers {
+            reader.taken(match stream {
+                Stream::Source => input.source.len(),
+                Stream::Labels => input.labels.len(),
+            });
+        }
     }
 
     fn live_epoch(&mut self, input: EpochInput, arrived: Instant) -> Result<(), RunError> {
         let arrived = input.arrived.unwrap_or(arrived);
-        self.reader.taken(input.source.len());
-        let events = std::mem::take(&mut self.pending);
+        self.taken(&input);
+        let mut events = std::mem::take(&mut self.pending);
         // A stamp never runs backwards, whatever the machine's clock does.
         let time_ms = self.clock.now_ms().max(self.last_time_ms);
         self.last_time_ms = time_ms;
         let epoch = self.state.epoch + 1;
-        self.apply_events(&events, epoch)?;
+        self.apply_events(&events, epoch, time_ms)?;
+        self.begin_wished_job(&mut events)?;
         let scored = self.score_epoch(&input, epoch)?;
         let record = self.record(&input, epoch, time_ms, events, &scored);
         self.advance(&input, &record);
-        let (outputs, bytes) = (outputs_of(scored), record.to_bytes());
-        let unit = Unit { epoch, outputs, record: bytes, offsets: self.offsets(&input) };
+        let mut scored = scored;
+        let unit = Unit {
+            epoch,
+            outputs: outputs_of(&mut scored),
+            record: record.to_bytes(),
+            offsets: self.offsets(&input),
+        };
         let local = self.settings.pipeline.delivery == Delivery::AtLeastOnce;
         let work = Work::Epoch { unit, record: local.then_some(record), arrived };
         let go_on = || !self.stop.load(Ordering::Acquire);
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
-        Ok(())
+        // Outputs are on their way: nothing waits for what is learned.
+        self.learn(&scored, epoch)
     }
 
     /// Replays one epoch from its record. In at-least-once mode its outputs are written again: the crash may have
@@ -189,9 +228,9 @@ impl Engine {
         }
         let arrived = Instant::now();
         let input = self.intake.take(&ranges, arrived);
-        self.reader.taken(input.source.len());
-        self.apply_events(&record.events, record.epoch)?;
-        let scored = self.score_epoch(&input, record.epoch)?;
+        self.taken(&input);
+        self.apply_events(&record.events, record.epoch, record.time_ms)?;
+        let mut scored = self.score_epoch(&input, record.epoch)?;
         let found = hash_outputs(&scored);
         if found != record.outputs || counts(&input, &scored) != record.counts {
             let (expected, code) = (record.outputs.clone(), record.code.clone());
@@ -201,52 +240,72 @@ impl Engine {
         self.advance(&input, record);
         if emit {
             let offsets = self.offsets(&input);
-            let unit = Unit { epoch: record.epoch, outputs: outputs_of(scored), record: Vec::new(), offsets };
+            let unit = Unit { epoch: record.epoch, outputs: outputs_of(&mut scored), record: Vec::new(), offsets };
             let go_on = || !self.stop.load(Ordering::Acquire);
             self.handed_over &= self.committer.send(Work::Epoch { unit, record: None, arrived }, &go_on)?;
         }
-        Ok(())
+        self.learn(&scored, record.epoch)
     }
 
-    fn apply_events(&mut self, events: &[Event], epoch: u64) -> Result<(), RunError> {
-        let live_before = self.state.live;
+    fn apply_events(&mut self, events: &[Event], epoch: u64, time_ms: i64) -> Result<(), RunError> {
         for event in events {
+            let live_before = self.state.live;
             self.state.apply(event, epoch).map_err(RunError::Recovery)?;
             if let Event::PlanSwitched { plan } = event {
-                self.switch_plan(plan)?;
+                self.switch_plan(plan, epoch)?;
             }
             if let Event::PartitionAdded { topic, partition } = event {
-                let name = LaneName { stream: Stream::Source, topic: topic.clone(), partition: *partition };
+                let stream = if self.topics.source.contains(topic) { Stream::Source } else { Stream::Labels };
+                let name = LaneName { stream, topic: topic.clone(), partition: *partition };
                 self.state.positions.entry(name).or_insert(0);
             }
-        }
-        if self.state.live != live_before {
-            let swapped = Instant::now();
-            self.deploy()?;
-            self.metrics.swaps.inc();
-            let took_us = u64::try_from(swapped.elapsed().as_micros()).unwrap_or(u64::MAX);
-            tracing::info!(version = self.deployment.version, epoch, took_us, "live");
+            self.apply_to_learning(event, epoch, time_ms)?;
+            if self.state.live != live_before {
+                let swapped = Instant::now();
+                self.deploy()?;
+                self.metrics.swaps.inc();
+                let took_us = u64::try_from(swapped.elapsed().as_micros()).unwrap_or(u64::MAX);
+                tracing::info!(version = self.deployment.version, epoch, took_us, "live");
+            }
         }
         Ok(())
     }
 
-    pub(super) fn switch_plan(&mut self, hash: &str) -> Result<(), RunError> {
+    fn switch_plan(&mut self, hash: &str, epoch: u64) -> Result<(), RunError> {
         let plan = self.plans.get(hash)?;
-        if plan.columns.specs != self.plan.columns.specs {
-            self.state.replace_features(&plan.columns.specs);
-        }
+        self.state.switch(&self.plan, &plan, epoch);
         self.score = ScoreHalf::new(Arc::clone(&plan), &self.topics)?;
         self.plan = plan;
         self.deploy()
+    }
+
+    /// A model of the registry that fits the plan; from memory where it was used lately.
+    pub(super) fn model(&mut self, version: &str, artifact: &str) -> Result<Arc<Model>, RunError> {
+        if let Some((_, model)) = self.loaded.iter().find(|(known, _)| known == artifact) {
+            fits(version, model, &self.plan)?;
+            return Ok(Arc::clone(model));
+        }
+        let model = check_model(version, &self.registry.get(artifact)?, &self.plan)?;
+        self.keep_loaded(artifact, Arc::clone(&model));
+        Ok(model)
+    }
+
+    /// Keeps a model in memory: champion, the one before, and a candidate.
+    pub(super) fn keep_loaded(&mut self, artifact: &str, model: Arc<Model>) {
+        self.loaded.retain(|(known, _)| known != artifact);
+        self.loaded.push((artifact.to_owned(), model));
+        if self.loaded.len() > LOADED_MAX {
+            self.loaded.remove(0);
+        }
     }
 
     /// Loads the live version of the state.
     pub(super) fn deploy(&mut self) -> Result<(), RunError> {
         self.deployment = Deployment::none();
         if let (Some(version), Some(_)) = (self.state.version(self.state.live), &self.plan.model) {
-            let model = load_model(&self.registry, &version.name, &version.artifact, &self.plan)?;
-            self.deployment =
-                Deployment { version: version.name.clone(), id: self.state.live, model: Some(model) };
+            let (name, artifact) = (version.name.clone(), version.artifact.clone());
+            let model = self.model(&name, &artifact)?;
+            self.deployment = Deployment { version: name, id: self.state.live, model: Some(model) };
         }
         self.metrics.live(&self.deployment.version);
         Ok(())
@@ -316,7 +375,7 @@ impl Engine {
 
     fn count(&self, counts: &Counts) {
         for (outcome, count) in
-            [("scored", counts.scored), ("filtered", counts.filtered), ("dead_letter", counts.dead)]
+            [("scored", counts.scored), ("filtered", counts.filtered), ("dead_letter", counts.dead), ("label", counts.labels)]
         {
             self.metrics.records.with_label_values(&[outcome]).inc_by(count);
         }
@@ -337,8 +396,7 @@ impl Engine {
         ranges
             .iter()
             .map(|range| {
-                let index = self.topics.iter().position(|topic| *topic == range.topic);
-                let Some(topic) = index.and_then(|index| u16::try_from(index).ok()) else {
+                let Some((stream, topic)) = self.topics.find(&range.topic) else {
                     return Err(RunError::Recovery(format!(
                         "epochs that are to be replayed read the topic {}, which is not in the configuration any \
                          more; add it again, start, stop, and remove it then",
@@ -346,7 +404,7 @@ impl Engine {
                     )));
                 };
                 let partition = Partition { topic, partition: range.partition };
-                let lane = LaneId { stream: Stream::Source, partition };
+                let lane = LaneId { stream, partition };
                 Ok(LaneRange { lane, start: range.start, end: range.end })
             })
             .collect()
@@ -383,10 +441,11 @@ impl Engine {
         }
         let state = state_hash(&self.state);
         let (epoch, totals) = (self.state.epoch, self.state.totals);
-        let Engine { committer, reader, events, lock, .. } = self;
+        let Engine { committer, readers, events, lock, trainers, .. } = self;
+        drop(trainers);
         let committed = committer.finish(DRAIN_MAX);
         drop(events);
-        drop(reader);
+        drop(readers);
         drop(lock);
         outcome?;
         if !committed? {
@@ -407,17 +466,6 @@ pub(super) fn gap(name: &LaneName, expected: i64, oldest: i64, newest: i64) -> R
     RunError::Gap { topic: name.topic.clone(), partition: name.partition, expected, oldest, newest, what }
 }
 
-/// Loads a model from the registry and checks that it fits the plan.
-pub(super) fn load_model(
-    registry: &Registry,
-    version: &str,
-    artifact: &str,
-    plan: &Plan,
-) -> Result<Arc<Model>, RunError> {
-    let bytes = registry.get(artifact)?;
-    check_model(version, &bytes, plan)
-}
-
 /// Reads an artifact and checks that it fits the plan.
 pub(super) fn check_model(
     name: &str,
@@ -426,11 +474,15 @@ pub(super) fn check_model(
 ) -> Result<Arc<Model>, RunError> {
     let wrong = |what: String| RunError::Model { name: name.to_owned(), what };
     let artifact = Artifact::read(bytes).map_err(|error| wrong(error.to_string()))?;
-    let model = artifact.model;
-    model.accepts(&plan.columns.specs).map_err(|what| {
-        wrong(format!("{what}; name a model for these columns in `initial` of [model], or restore the old SQL"))
-    })?;
-    Ok(model)
+    fits(name, &artifact.model, plan)?;
+    Ok(artifact.model)
+}
+
+fn fits(name: &str, model: &Model, plan: &Plan) -> Result<(), RunError> {
+    model.accepts(&plan.columns.specs).map_err(|what| RunError::Model {
+        name: name.to_owned(),
+        what: format!("{what}; name a model for these columns in `initial` of [model], or restore the old SQL"),
+    })
 }
 
 fn counts(input: &EpochInput, scored: &Scored) -> Counts {
@@ -439,7 +491,7 @@ fn counts(input: &EpochInput, scored: &Scored) -> Counts {
         scored: scored.predictions.len() as u64,
         filtered: scored.filtered,
         dead: scored.dead_letters.len() as u64,
-        labels: input.labels.len() as u64,
+        labels: scored.label_records,
     }
 }
 
@@ -452,8 +504,11 @@ fn hash_outputs(scored: &Scored) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-fn outputs_of(scored: Scored) -> Vec<(Destination, Encoded)> {
-    [(Destination::Predictions, scored.predictions), (Destination::DeadLetters, scored.dead_letters)]
+/// Takes the outputs out of what was scored.
+fn outputs_of(scored: &mut Scored) -> Vec<(Destination, Encoded)> {
+    let predictions = std::mem::take(&mut scored.predictions);
+    let dead_letters = std::mem::take(&mut scored.dead_letters);
+    [(Destination::Predictions, predictions), (Destination::DeadLetters, dead_letters)]
         .into_iter()
         .filter(|(_, outputs)| !outputs.is_empty())
         .collect()

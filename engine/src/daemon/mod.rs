@@ -1,9 +1,11 @@
 //! The daemon of one pipeline: start (lock, recover, replay), live loop, drain.
 
 mod engine;
+mod learning;
 mod plans;
 pub mod recovery;
 mod start;
+mod training;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +73,9 @@ pub enum RunError {
     /// The registry.
     #[error("{0}")]
     Registry(#[from] RegistryError),
+    /// The trainer's folder.
+    #[error("{0}")]
+    Train(#[from] crate::trainer::TrainError),
     /// What the snapshot and the log say does not fit together.
     #[error("{0}")]
     Recovery(String),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use driftmill_connectors::{ConnectError, Delivery, Fault, Partition, Sink, Start};
+use driftmill_connectors::{ConnectError, Delivery, Fault, Sink, Start};
 use driftmill_models::state::State as _;
 
 use crate::committer::Committer;
@@ -19,7 +19,8 @@ use crate::disk::{Disk, LockFile};
 use crate::epoch_log::{EpochLog, EpochRecord, Event, Ledger};
 use crate::intake::{Intake, IntakeBounds, LaneId, Reader, Stream};
 use crate::registry::Registry;
-use crate::score::{Deployment, ScoreHalf};
+use crate::daemon::training::Trainers;
+use crate::score::{Deployment, ScoreHalf, Topics};
 use crate::settings::{Plan, Settings};
 use crate::snapshot::{Loaded, SnapshotStore, state_hash};
 use crate::state::{LaneName, PipelineState};
@@ -71,7 +72,7 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
         (None, Some(record)) => plans.get(&record.plan)?,
         (None, None) => Arc::clone(&plan),
     };
-    let mut state = PipelineState::new(&first_plan.hash, &first_plan.columns.specs);
+    let mut state = PipelineState::new(&first_plan);
     if let Some(loaded) = &loaded {
         let epoch = loaded.manifest.epoch;
         state.restore(&loaded.source).map_err(|error| RunError::State { epoch, error })?;
@@ -97,11 +98,24 @@ struct Parts {
 
 fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
     let Parts { settings, plan, first_plan, plans, state, sink, history, snapshots, registry, lock } = parts;
-    let topics = settings.source.topics().to_vec();
+    let label_topics = settings.labels.as_ref().map_or_else(Vec::new, |labels| labels.topics().to_vec());
+    let topics = Topics { source: settings.source.topics().into(), labels: label_topics.into() };
     let (sender, events) = channel();
-    around.status.set(false, "connecting the source");
-    let (reader, partitions, held) =
-        Reader::spawn(Stream::Source, &*settings.source, sender, settings.epoch.buffered_max)?;
+    around.status.set(false, "connecting the sources");
+    let mut readers = Vec::new();
+    let mut lanes = Vec::new();
+    let sources = [(Stream::Source, Some(&settings.source)), (Stream::Labels, settings.labels.as_ref())];
+    for (stream, source) in sources {
+        let Some(source) = source else { continue };
+        let (reader, partitions, held) = Reader::spawn(stream, &**source, sender.clone(), settings.epoch.buffered_max)?;
+        readers.push((stream, reader));
+        lanes.extend(partitions.into_iter().map(|partition| {
+            let bounds = held.iter().find(|(known, _, _)| *known == partition);
+            let (oldest, newest) = bounds.map_or((0, 0), |(_, oldest, newest)| (*oldest, *newest));
+            Held { id: LaneId { stream, partition }, start: source.start(), oldest, newest }
+        }));
+    }
+    drop(sender);
     let bounds = IntakeBounds {
         rows_max: settings.epoch.rows_max,
         bytes_max: settings.epoch.bytes_max,
@@ -110,7 +124,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         skew: settings.epoch.skew,
     };
     let mut intake = Intake::new(bounds);
-    let joined = place(&settings, &topics, &state, &history.records, &partitions, &held, &mut intake)?;
+    let joined = place(&topics, &state, &history.records, &lanes, &mut intake)?;
     let committer = Committer::spawn(
         sink,
         history.log,
@@ -128,8 +142,12 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         state,
         deployment: Deployment::none(),
         intake,
-        reader,
+        readers,
         events,
+        trainers: Trainers::new(&settings.pipeline.state_dir.join("training"))?,
+        loaded: Vec::new(),
+        wish: None,
+        unprojected: Vec::new(),
         committer,
         snapshots,
         registry,
@@ -145,13 +163,17 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         settings,
     };
     let emit = engine.settings.pipeline.delivery == Delivery::AtLeastOnce;
-    let positions = engine.intake.lanes().map(|(id, lane)| (id.partition, Start::Offset(lane.next()))).collect();
-    engine.reader.assign(positions);
+    for (stream, reader) in &engine.readers {
+        let lanes = engine.intake.lanes().filter(|(id, _)| id.stream == *stream);
+        reader.assign(lanes.map(|(id, lane)| (id.partition, Start::Offset(lane.next()))).collect());
+    }
     engine.deploy()?;
+    engine.restore_candidate()?;
     replay(&mut engine, &history.records, emit, around)?;
     engine.pending.extend(joined);
     begin_plan(&mut engine, &plan);
     begin_model(&mut engine, &plan, &*around.disk)?;
+    engine.start_trainer();
     Ok(engine)
 }
 
@@ -216,50 +238,44 @@ fn begin_model(engine: &mut Engine, plan: &Arc<Plan>, disk: &dyn Disk) -> Result
     Ok(())
 }
 
+/// A partition that exists.
+struct Held {
+    id: LaneId,
+    /// Where its stream begins at the very first start.
+    start: Start,
+    oldest: i64,
+    newest: i64,
+}
+
 /// Gives every partition its lane. The events say which partitions are new to a pipeline that runs already.
 fn place(
-    settings: &Settings,
-    topics: &[String],
+    topics: &Topics,
     state: &PipelineState,
     records: &[EpochRecord],
-    partitions: &[Partition],
-    held: &[(Partition, i64, i64)],
+    lanes: &[Held],
     intake: &mut Intake,
 ) -> Result<Vec<Event>, RunError> {
     let now = Instant::now();
     let first_run = state.epoch == 0 && records.is_empty();
-    let mut known: BTreeMap<LaneName, i64> = state.positions.clone();
-    // Partitions that joined after the snapshot begin where their first record says.
-    for range in records.iter().flat_map(|record| &record.ranges) {
-        let lane = LaneName { stream: Stream::Source, topic: range.topic.clone(), partition: range.partition };
-        known.entry(lane).or_insert(range.start);
-    }
-    for event in records.iter().flat_map(|record| &record.events) {
-        if let Event::PartitionAdded { topic, partition } = event {
-            let lane = LaneName { stream: Stream::Source, topic: topic.clone(), partition: *partition };
-            known.entry(lane).or_insert(0);
-        }
-    }
+    let mut known = positions(topics, state, records);
     let mut joined = Vec::new();
-    for &partition in partitions {
-        let topic = topics.get(partition.topic as usize).cloned().unwrap_or_default();
-        let name = LaneName { stream: Stream::Source, topic, partition: partition.partition };
-        let bounds = held.iter().find(|(known, _, _)| *known == partition);
-        let (oldest, newest) = bounds.map_or((0, 0), |(_, oldest, newest)| (*oldest, *newest));
-        let next = match (known.remove(&name), first_run, settings.source.start()) {
+    for &Held { id, start, oldest, newest } in lanes {
+        let topic = topics.name(id).to_owned();
+        let name = LaneName { stream: id.stream, topic, partition: id.partition.partition };
+        let next = match (known.remove(&name), first_run, start) {
             (Some(next), _, _) if next < oldest || next > newest => return Err(gap(&name, next, oldest, newest)),
             (Some(next), _, _) => next,
             (None, true, Start::Newest) => newest,
             (None, true, Start::Offset(offset)) => offset,
             (None, true, Start::Oldest) => oldest,
             (None, false, _) => {
-                joined.push(Event::PartitionAdded { topic: name.topic.clone(), partition: name.partition });
+                joined.push(Event::PartitionAdded { topic: name.topic, partition: name.partition });
                 oldest
             }
         };
-        intake.add(LaneId { stream: Stream::Source, partition }, next, now);
+        intake.add(id, next, now);
     }
-    match known.into_keys().find(|lane| topics.contains(&lane.topic)) {
+    match known.into_keys().find(|lane| topics.find(&lane.topic).is_some()) {
         Some(lost) => Err(RunError::Recovery(format!(
             "topic {}, partition {}: it was read before and does not exist any more; restore the topic, or begin \
              anew with a new state folder",
@@ -267,6 +283,27 @@ fn place(
         ))),
         None => Ok(joined),
     }
+}
+
+/// Where every partition that was read goes on. Those that joined after the snapshot begin where their first record
+/// says.
+fn positions(topics: &Topics, state: &PipelineState, records: &[EpochRecord]) -> BTreeMap<LaneName, i64> {
+    let mut known = state.positions.clone();
+    let name = |topic: &String, partition: i32| {
+        let stream = topics.find(topic).map_or(Stream::Source, |(stream, _)| stream);
+        LaneName { stream, topic: topic.clone(), partition }
+    };
+    for record in records {
+        for event in &record.events {
+            if let Event::PartitionAdded { topic, partition } = event {
+                known.entry(name(topic, *partition)).or_insert(0);
+            }
+        }
+        for range in &record.ranges {
+            known.entry(name(&range.topic, range.partition)).or_insert(range.start);
+        }
+    }
+    known
 }
 
 fn read_history(

@@ -98,7 +98,9 @@ fn write(
     let mut record = Produced::default();
     let mut records = 0;
     while payments.next_at_ms() < end_ms && !feed.stop.load(Ordering::Relaxed) {
-        let early = pace.as_mut().is_some_and(|pace| !pace.is_due(payments.next_at_ms(), wall));
+        let early = pace
+            .as_mut()
+            .is_some_and(|pace| !pace.is_due(payments.next_at_ms(), wall));
         if early || records % LOOK_EVERY == 0 && (feed.backlog)() > feed.backlog_max {
             wall.pause(TURN);
             continue;
@@ -107,7 +109,10 @@ fn write(
         send(&record)?;
         records += 1;
     }
-    Ok(Fed { records, behind: pace.map_or(Duration::ZERO, |pace| pace.lost) })
+    Ok(Fed {
+        records,
+        behind: pace.map_or(Duration::ZERO, |pace| pace.lost),
+    })
 }
 
 /// Says when a record of simulated time is due.
@@ -126,7 +131,13 @@ struct Pace {
 
 impl Pace {
     fn new(speed: f64, start_ms: i64, wall: &dyn Wall) -> Self {
-        Self { speed, start_ms, began: wall.elapsed(), lost: Duration::ZERO, due_ms: i64::MIN }
+        Self {
+            speed,
+            start_ms,
+            began: wall.elapsed(),
+            lost: Duration::ZERO,
+            due_ms: i64::MIN,
+        }
     }
 
     /// Whether a record of simulated time `at_ms` is due. Reads the clock only when it is not known yet.
@@ -150,6 +161,13 @@ impl Pace {
 mod tests {
     use std::cell::{Cell, RefCell};
 
+    use driftmill_connectors::kafka::Connection;
+    use driftmill_connectors::kafka::mock::Mock;
+    use rdkafka::config::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Message;
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
     use super::super::PaymentsConfig;
     use super::*;
 
@@ -168,11 +186,20 @@ mod tests {
     }
 
     fn payments() -> Payments {
-        Payments::new(PaymentsConfig { rate_per_s: 1_000, ..PaymentsConfig::default() })
+        Payments::new(PaymentsConfig {
+            rate_per_s: 1_000,
+            ..PaymentsConfig::default()
+        })
     }
 
     fn feed<'a>(speed: Option<f64>, stop: &'a AtomicBool, backlog: &'a dyn Fn() -> u64) -> Feed<'a> {
-        Feed { speed, until: Some(Duration::from_secs(2)), backlog, backlog_max: 100, stop }
+        Feed {
+            speed,
+            until: Some(Duration::from_secs(2)),
+            backlog,
+            backlog_max: 100,
+            stop,
+        }
     }
 
     #[test]
@@ -186,8 +213,17 @@ mod tests {
         let fed = write(&mut payments(), &mut send, &feed(None, &stop, &|| 0), &wall).unwrap();
         let expected: Vec<Produced> = payments().take(seen.len()).collect();
         assert_eq!(seen, expected);
-        assert_eq!(fed, Fed { records: seen.len() as u64, behind: Duration::ZERO });
-        assert_eq!(seen.iter().filter(|record| record.topic == Topic::Payments).count(), 2_000);
+        assert_eq!(
+            fed,
+            Fed {
+                records: seen.len() as u64,
+                behind: Duration::ZERO
+            }
+        );
+        assert_eq!(
+            seen.iter().filter(|record| record.topic == Topic::Payments).count(),
+            2_000
+        );
         assert_eq!(wall.elapsed(), Duration::ZERO);
     }
 
@@ -198,7 +234,10 @@ mod tests {
         let mut send = |record: &Produced| {
             let simulated = (record.timestamp_ms - start_ms) as f64;
             let real = wall.elapsed().as_secs_f64() * 1_000.0;
-            assert!((0.0..=4.001).contains(&(real * 4.0 - simulated)), "{simulated} ms at {real} ms");
+            assert!(
+                (0.0..=4.001).contains(&(real * 4.0 - simulated)),
+                "{simulated} ms at {real} ms"
+            );
             Ok(())
         };
         write(&mut payments(), &mut send, &feed(Some(4.0), &stop, &|| 0), &wall).unwrap();
@@ -250,5 +289,52 @@ mod tests {
         let mut send = |_: &Produced| Err(ConnectError::new(fault, "kafka", "away", "start it"));
         let error = write(&mut payments(), &mut send, &feed(None, &stop, &|| 0), &Fake::default()).unwrap_err();
         assert_eq!(error.what, "away");
+    }
+
+    /// Reads `count` records of partition 0 of `topic`.
+    fn read(brokers: &str, topic: &str, count: usize) -> Vec<(Vec<u8>, Vec<u8>, Option<i64>)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "test")
+            .create()
+            .unwrap();
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        consumer.assign(&from).unwrap();
+        let mut records = Vec::new();
+        while records.len() < count {
+            let message = consumer.poll(Duration::from_secs(30)).unwrap().unwrap();
+            let bytes = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+            records.push((
+                bytes(message.key()),
+                bytes(message.payload()),
+                message.timestamp().to_millis(),
+            ));
+        }
+        assert!(
+            consumer.poll(Duration::from_millis(100)).is_none(),
+            "{topic} has more than {count} records"
+        );
+        records
+    }
+
+    #[test]
+    fn a_broker_holds_every_record_once_in_its_topic_and_in_order() {
+        let topics = ["payments", "payments.outcomes"].map(str::to_owned);
+        let mock = Mock::start(&[("payments", 1), ("payments.outcomes", 1)]).unwrap();
+        let brokers = mock.brokers();
+        let mut producer = Producer::connect(&Connection::plain(&brokers), "generator", &topics).unwrap();
+        let stop = AtomicBool::new(false);
+        let fed = run_into(&mut payments(), &mut producer, &feed(None, &stop, &|| 0)).unwrap();
+        let expected: Vec<Produced> = payments().take(fed.records as usize).collect();
+        for (topic, name) in [
+            (Topic::Payments, &topics[PAYMENTS]),
+            (Topic::Outcomes, &topics[OUTCOMES]),
+        ] {
+            let of_topic = expected.iter().filter(|record| record.topic == topic).cloned();
+            let expected: Vec<_> = of_topic.map(|r| (r.key, r.payload, Some(r.timestamp_ms))).collect();
+            assert!(expected.len() > 500);
+            assert!(read(&brokers, name, expected.len()) == expected, "{name}");
+        }
     }
 }

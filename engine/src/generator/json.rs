@@ -58,7 +58,9 @@ pub(super) fn id(start_ms: i64, number: u64, out: &mut Vec<u8>) {
 pub(super) fn number(start_ms: i64, id: &str) -> Option<u64> {
     let (start, number) = id.strip_prefix('p')?.rsplit_once('-')?;
     let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    (start.parse() == Ok(start_ms) && digits).then(|| number.parse().ok()).flatten()
+    (start.parse() == Ok(start_ms) && digits)
+        .then(|| number.parse().ok())
+        .flatten()
 }
 
 /// An object under construction. Keys and texts need no escapes: all are this module's own.
@@ -118,10 +120,12 @@ impl<'a> Object<'a> {
         let quote: &[u8] = if as_text { b"\"" } else { b"" };
         self.out.extend_from_slice(quote);
         if payment.in_cents {
-            self.out.extend_from_slice(itoa::Buffer::new().format(payment.amount_cents).as_bytes());
+            self.out
+                .extend_from_slice(itoa::Buffer::new().format(payment.amount_cents).as_bytes());
         } else {
             self.out.extend_from_slice(itoa::Buffer::new().format(euros).as_bytes());
-            self.out.extend_from_slice(&[b'.', b'0' + (cents / 10) as u8, b'0' + (cents % 10) as u8]);
+            self.out
+                .extend_from_slice(&[b'.', b'0' + (cents / 10) as u8, b'0' + (cents % 10) as u8]);
         }
         self.out.extend_from_slice(quote);
     }

@@ -67,7 +67,11 @@ impl Default for PaymentsConfig {
             bad_feed: Some((Duration::from_secs(17), Duration::from_secs(23))),
             fraud_rate: 0.011,
             label_share: 0.5,
-            label_delay: LabelDelay { median_s: 0.6, sigma: 0.5, max_s: 5.0 },
+            label_delay: LabelDelay {
+                median_s: 0.6,
+                sigma: 0.5,
+                max_s: 5.0,
+            },
             malformed_share: 0.000_25,
             test_share: 0.000_5,
         }
@@ -78,7 +82,8 @@ impl PaymentsConfig {
     /// A moment of simulated time in milliseconds since 1970.
     #[must_use]
     pub fn moment_ms(&self, after: Duration) -> i64 {
-        self.start_ms.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
+        self.start_ms
+            .saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
     }
 }
 
@@ -237,7 +242,9 @@ impl Payments {
     #[must_use]
     pub fn next_at_ms(&self) -> i64 {
         let payment = self.world.at_ms(self.next);
-        self.pending.peek().map_or(payment, |Reverse(pending)| pending.at_ms.min(payment))
+        self.pending
+            .peek()
+            .map_or(payment, |Reverse(pending)| pending.at_ms.min(payment))
     }
 
     /// Writes the next record over `out`, whose memory is used again.
@@ -252,7 +259,9 @@ impl Payments {
     }
 
     fn outcome(&mut self, out: &mut Produced) {
-        let Some(Reverse(pending)) = self.pending.pop() else { return };
+        let Some(Reverse(pending)) = self.pending.pop() else {
+            return;
+        };
         json::id(self.config().start_ms, pending.number, &mut out.key);
         json::outcome(&out.key, pending.at_ms, pending.fraud, &mut out.payload);
         out.topic = Topic::Outcomes;

@@ -12,10 +12,19 @@ use super::PaymentsConfig;
 
 /// Categories of merchants.
 pub(super) const CATEGORIES: [&str; 10] = [
-    "grocery", "restaurant", "fuel", "fashion", "pharmacy", "transit", "electronics", "travel", "gaming", "gift-cards",
+    "grocery",
+    "restaurant",
+    "fuel",
+    "fashion",
+    "pharmacy",
+    "transit",
+    "electronics",
+    "travel",
+    "tickets",
+    "gift-cards",
 ];
 /// Mean of ln(amount in euros) for each category.
-const AMOUNTS: [f64; 10] = [3.4, 3.3, 3.9, 4.0, 2.9, 2.2, 5.0, 5.9, 3.0, 3.8];
+const AMOUNTS: [f64; 10] = [3.4, 3.3, 3.9, 4.0, 2.9, 2.2, 5.0, 6.4, 4.6, 3.8];
 /// Standard deviation of ln(amount).
 const AMOUNT_SD: f64 = 0.5;
 /// Countries of merchants and cards.
@@ -61,7 +70,7 @@ const HONEST: Profile = Profile {
 
 /// Stolen cards: dear goods that are easily sold on, from abroad, many at a time.
 const KNOWN: Profile = Profile {
-    categories: [5.0, 5.0, 3.0, 13.0, 2.0, 2.0, 36.0, 10.0, 4.0, 20.0],
+    categories: [5.0, 5.0, 3.0, 19.0, 2.0, 2.0, 36.0, 4.0, 4.0, 20.0],
     countries: [24.0, 20.0, 15.0, 15.0, 10.0, 10.0, 4.0, 2.0],
     amount: 0.4,
     abroad: 0.65,
@@ -71,16 +80,17 @@ const KNOWN: Profile = Profile {
     last_hour: 1.7,
 };
 
-/// Card testing: small amounts at night in one category and one country, with cards that look like anybody's.
+/// Tickets bought online, at night, in one small country, at ordinary prices and with cards that look like anybody's:
+/// payments that nobody had a reason to suspect.
 const NEW: Profile = Profile {
     categories: [4.0, 4.0, 1.0, 4.0, 1.0, 4.0, 8.0, 1.0, 67.0, 6.0],
     countries: [6.0, 6.0, 4.0, 4.0, 3.0, 3.0, 2.0, 72.0],
-    amount: -0.4,
-    abroad: 0.4,
+    amount: 0.0,
+    abroad: 0.33,
     online: 0.9,
     night: 0.75,
     card_age: 6.5,
-    last_hour: 1.2,
+    last_hour: 1.0,
 };
 
 /// Share of the fraud that follows the new pattern once the world has changed.
@@ -187,7 +197,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(config: PaymentsConfig) -> Self {
-        Self { config, honest: Drawn::new(&HONEST), known: Drawn::new(&KNOWN), new: Drawn::new(&NEW) }
+        Self {
+            config,
+            honest: Drawn::new(&HONEST),
+            known: Drawn::new(&KNOWN),
+            new: Drawn::new(&NEW),
+        }
     }
 
     pub(super) fn config(&self) -> &PaymentsConfig {
@@ -197,7 +212,9 @@ impl World {
     /// When payment `number` is made, in milliseconds since 1970.
     pub(super) fn at_ms(&self, number: u64) -> i64 {
         let after = u128::from(number) * 1_000 / u128::from(self.config.rate_per_s.max(1));
-        self.config.start_ms.saturating_add(i64::try_from(after).unwrap_or(i64::MAX))
+        self.config
+            .start_ms
+            .saturating_add(i64::try_from(after).unwrap_or(i64::MAX))
     }
 
     /// Payment `number`.
@@ -218,7 +235,11 @@ impl World {
         let elsewhere = 1 + draws.below(COUNTRIES.len() as u64 - 1) as usize;
         let abroad = draws.chance(profile.abroad);
         let (a, b) = draws.normals();
-        let card_country = if abroad { (country + elsewhere) % COUNTRIES.len() } else { country };
+        let card_country = if abroad {
+            (country + elsewhere) % COUNTRIES.len()
+        } else {
+            country
+        };
         Payment {
             at_ms,
             pattern,
@@ -228,9 +249,16 @@ impl World {
             country,
             card_country: draws.unless(0.005, card_country),
             amount_cents: cents(AMOUNTS[category] + profile.amount + AMOUNT_SD * a),
-            hour: if draws.chance(profile.night) { draws.below(6) } else { 6 + draws.below(18) },
+            hour: if draws.chance(profile.night) {
+                draws.below(6)
+            } else {
+                6 + draws.below(18)
+            },
             card_age_days: draws.unless(0.01, (profile.card_age + b).exp() as u64),
-            last_hour: { let count = draws.poisson(drawn.no_payment); draws.unless(0.005, count) },
+            last_hour: {
+                let count = draws.poisson(drawn.no_payment);
+                draws.unless(0.005, count)
+            },
             online: draws.chance(profile.online),
             in_cents: self.in_cents(at_ms, category, merchant),
             outcome_ms: self.outcome_ms(&mut draws, at_ms, form),
@@ -249,12 +277,19 @@ impl World {
                 _ => Fault::Empty,
             });
         }
-        if place < self.config.malformed_share + self.config.test_share { Form::Test } else { Form::Ordinary }
+        if place < self.config.malformed_share + self.config.test_share {
+            Form::Test
+        } else {
+            Form::Ordinary
+        }
     }
 
     fn pattern(&self, draws: &mut Draws, at_ms: i64) -> Pattern {
         let (fraud, new) = (draws.chance(self.config.fraud_rate), draws.chance(NEW_SHARE));
-        let changed = self.config.drift_at.is_some_and(|after| at_ms >= self.config.moment_ms(after));
+        let changed = self
+            .config
+            .drift_at
+            .is_some_and(|after| at_ms >= self.config.moment_ms(after));
         match (fraud, changed && new) {
             (false, _) => Pattern::Honest,
             (true, false) => Pattern::Known,
@@ -263,9 +298,10 @@ impl World {
     }
 
     fn in_cents(&self, at_ms: i64, category: usize, merchant: u64) -> bool {
-        let bad = self.config.bad_feed.is_some_and(|(from, to)| {
-            (self.config.moment_ms(from)..self.config.moment_ms(to)).contains(&at_ms)
-        });
+        let bad = self
+            .config
+            .bad_feed
+            .is_some_and(|(from, to)| (self.config.moment_ms(from)..self.config.moment_ms(to)).contains(&at_ms));
         bad && (category, merchant) == BAD_FEED
     }
 
@@ -294,7 +330,11 @@ struct Draws(Pcg64Mcg);
 impl Draws {
     fn new(seed: u64, number: u64) -> Self {
         // Seeds that follow each other lie far apart, so that their payments do not overlap.
-        Self(Pcg64Mcg::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32).wrapping_add(number)))
+        Self(Pcg64Mcg::seed_from_u64(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(32)
+                .wrapping_add(number),
+        ))
     }
 
     /// From 0 to 1, without 1.
@@ -319,7 +359,10 @@ impl Draws {
     fn pick(&mut self, cumulated: &[f64]) -> usize {
         let place = self.uniform();
         // Rounding may leave the last sum just below 1.
-        cumulated.iter().position(|&end| place < end).unwrap_or(cumulated.len() - 1)
+        cumulated
+            .iter()
+            .position(|&end| place < end)
+            .unwrap_or(cumulated.len() - 1)
     }
 
     /// Two independent standard normal numbers (Box and Muller, Annals of Mathematical Statistics 1958).

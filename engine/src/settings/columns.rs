@@ -53,6 +53,7 @@ impl Columns {
         sql: Span,
         time: Option<(String, Span)>,
         with_model: bool,
+        labels: &[String],
         problems: &mut Problems,
     ) -> Option<Self> {
         let before = problems.len();
@@ -60,7 +61,11 @@ impl Columns {
         let mut roles: Vec<Role> = output
             .fields()
             .iter()
-            .map(|field| role_of(section, field.name(), field.data_type(), problems))
+            .map(|field| match labels.contains(field.name()) {
+                // A label is what a model answers, never what it is asked with.
+                true => Role::Passthrough,
+                false => role_of(section, field.name(), field.data_type(), problems),
+            })
             .collect();
         if let Some((name, span)) = time {
             set_time(&mut roles, &name, span, output, problems);

@@ -67,40 +67,37 @@ pub(super) static REGISTRY: &[Field] = &[
     field("url", Kind::String, Need::Optional("the folder `registry` in `state_dir`"), "Folder of models, as `file:///path`."),
 ];
 
-/// `[model]`
+/// `[model]`, beside the learners' own keys.
 pub(super) static MODEL: &[Field] = &[
     field("task", Kind::OneOf(&["binary", "regression"]), Need::Optional("\"binary\""), "What the scores mean."),
     field("initial", Kind::String, Need::Optional("no model is live at first"), "A model artifact to go live with, relative to this file. Its columns and encoders must be those of `[features]`."),
     field("before_model", Kind::OneOf(&["pass", "hold"]), Need::Optional("\"pass\""), "What happens before a model is live: `pass` writes features with a null prediction, `hold` reads nothing."),
-    field("learner", Kind::String, Need::NotYet, "The learner."),
-    field("bootstrap", Kind::String, Need::NotYet, "History to fit the first model on."),
+    field("learner", Kind::String, Need::Optional("\"logistic-regression\""), "The learner that fits models on the buffer."),
+    field("bootstrap_rows", Kind::Integer, Need::Optional("the first model is brought along"), "Labelled rows that the first model is fitted on; it goes live when it is there."),
+    field("bootstrap", Kind::String, Need::NotYet, "Files of history to fit the first model on."),
 ];
 
 /// Sections that are planned and not built.
-pub(super) static LATER: &[Field] = &[
-    field("labels", Kind::Any, Need::NotYet, "Labels."),
+static LATER: &[Field] = &[
     field("challenger", Kind::Any, Need::NotYet, "Challengers."),
     field("decision", Kind::Any, Need::NotYet, "Decision."),
-    field("buffer", Kind::Any, Need::NotYet, "Feature buffer."),
-    field("drift", Kind::Any, Need::NotYet, "Drift detectors."),
-    field("retrain", Kind::Any, Need::NotYet, "Retraining."),
-    field("gate", Kind::Any, Need::NotYet, "The gate."),
     field("slice", Kind::Any, Need::NotYet, "Slices of the gate."),
 ];
 
 /// All sections, for the connector and encoder lists given.
-pub(super) fn root(source: &'static [Field], sink: &'static [Field]) -> Vec<Field> {
+pub(super) fn root(source: &'static [Field], sink: &'static [Field], model: &'static [Field]) -> Vec<Field> {
     let mut fields = vec![
         field("pipeline", Kind::Table(PIPELINE), Need::Required, "The pipeline."),
         field("source", Kind::Table(source), Need::Required, "Where records come from."),
         field("epoch", Kind::Table(EPOCH), Need::Optional("the defaults below"), "Bounds of an epoch."),
         field("features", Kind::Table(FEATURES), Need::Required, "From records to features."),
-        field("model", Kind::Table(MODEL), Need::Optional("the pipeline only transforms"), "The model."),
+        field("model", Kind::Table(model), Need::Optional("the pipeline only transforms"), "The model."),
         field("sink", Kind::Table(sink), Need::Required, "Where predictions go."),
         field("snapshot", Kind::Table(SNAPSHOT), Need::Optional("the defaults below"), "Snapshots of the state."),
         field("registry", Kind::Table(REGISTRY), Need::Optional("the defaults below"), "Kept models."),
         field("http", Kind::Table(HTTP), Need::Optional("the defaults below"), "Metrics and health."),
     ];
+    fields.extend(super::learn::root());
     fields.extend_from_slice(LATER);
     fields
 }

@@ -3,6 +3,7 @@
 
 mod columns;
 mod fields;
+mod learn;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,11 +13,13 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use driftmill_config::{ByteSize, Document, Field, Problems, Section, find};
 use driftmill_connectors::{
-    CODECS, Codec, Delivery, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, parse_schema,
+    CODECS, Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, parse_schema,
 };
 use driftmill_models::contracts::Task;
+use driftmill_models::learners::BATCH_LEARNERS;
 
 pub use columns::{Columns, Role};
+pub use learn::{Action, DriftSettings, GateSettings, LabelSettings, LabelsFrom, LearnSettings, RetrainSettings};
 
 use crate::transform::Transform;
 
@@ -28,6 +31,8 @@ pub struct Settings {
     pub plan: Arc<Plan>,
     /// The records.
     pub source: Box<dyn OpenSource>,
+    /// The labels, where they have a source of their own.
+    pub labels: Option<Box<dyn OpenSource>>,
     /// The predictions.
     pub sink: Box<dyn OpenSink>,
     /// Bounds of an epoch.
@@ -73,6 +78,10 @@ pub struct Plan {
     pub dead_letters: bool,
     /// The model's part.
     pub model: Option<ModelSettings>,
+    /// What is learned, if anything.
+    pub learn: Option<LearnSettings>,
+    /// Seed of everything random.
+    pub seed: u64,
     /// Largest prediction in bytes.
     pub prediction_bytes_max: usize,
     /// Largest dead letter in bytes.
@@ -103,6 +112,7 @@ impl Plan {
             part(&bytes);
         }
         part(format!("{:?}", self.model.as_ref().map(|model| (model.task, model.hold))).as_bytes());
+        part(format!("{:?} {}", self.learn, self.seed).as_bytes());
         part(format!("{} {} {}", self.dead_letters, self.prediction_bytes_max, self.dead_letter_bytes_max).as_bytes());
         hash.finalize().to_hex().as_str()[..16].to_owned()
     }
@@ -173,7 +183,8 @@ pub fn sections() -> &'static [Field] {
     SECTIONS.get_or_init(|| {
         let source: Vec<Field> = merged(fields::SOURCE, SOURCES.iter().map(|kind| kind.fields()));
         let sink: Vec<Field> = merged(fields::SINK, SINKS.iter().map(|kind| kind.fields()));
-        fields::root(Vec::leak(source), Vec::leak(sink))
+        let model = merged(fields::MODEL, BATCH_LEARNERS.iter().map(|kind| kind.fields()));
+        fields::root(Vec::leak(source), Vec::leak(sink), Vec::leak(model))
     })
 }
 
@@ -202,11 +213,17 @@ impl Reader<'_> {
         ]
         .map(|name| root.table(name, self.problems));
         let pipeline = self.pipeline(&pipeline);
-        let source = self.source(&source_section);
+        let name = pipeline.as_ref().map_or("", |pipeline| pipeline.name.as_str());
+        let source = self.source(&source_section, name);
         let sink = pipeline.as_ref().and_then(|p| self.sink(&sink_section, &source_section, p));
         let epoch = self.epoch(&epoch);
         let model = model_section.is_present().then(|| self.model(&model_section));
-        let plan = self.plan(&source_section, &features, &sink_section, model, sink.as_deref());
+        let seed = pipeline.as_ref().map_or(0, |pipeline| pipeline.seed);
+        let plan = self.plan(&source_section, &features, &sink_section, model, seed, sink.as_deref());
+        let labels = learn::Read::source(&root, name, self.problems);
+        if let (Some(labels), Some(source)) = (&labels, &source) {
+            self.check_topics(&root, labels.topics(), source.topics());
+        }
         let snapshot_every = snapshot.get_or("every", Duration::from_secs(30), self.problems);
         let listen = self.listen(&http);
         let pipeline = pipeline?;
@@ -214,6 +231,7 @@ impl Reader<'_> {
         Some(Settings {
             plan: Arc::new(plan?),
             source: source?,
+            labels,
             sink: sink?,
             epoch,
             snapshot_every,
@@ -241,10 +259,10 @@ impl Reader<'_> {
         Some(Pipeline { name, state_dir: self.document.resolve(&state_dir), delivery, seed })
     }
 
-    fn source(&mut self, section: &Section<'_>) -> Option<Box<dyn OpenSource>> {
+    fn source(&mut self, section: &Section<'_>, pipeline: &str) -> Option<Box<dyn OpenSource>> {
         let name: String = section.require("connector", self.problems)?;
         match find(SOURCES, &name) {
-            Ok(kind) => kind.open(section, "source", self.problems),
+            Ok(kind) => kind.open(section, &format!("{pipeline}-source"), self.problems),
             Err(message) => {
                 self.problems.push(section.key_span("connector"), message, None);
                 None
@@ -285,6 +303,7 @@ impl Reader<'_> {
         features: &Section<'_>,
         sink: &Section<'_>,
         model: Option<Option<ModelSettings>>,
+        seed: u64,
         open_sink: Option<&dyn OpenSink>,
     ) -> Option<Plan> {
         let source_codec = self.codec(source);
@@ -299,6 +318,10 @@ impl Reader<'_> {
                 return None;
             }
         };
+        let root = self.document.root();
+        let labels = root.table("labels", self.problems);
+        let in_record: Vec<String> =
+            ["column", "available_at"].into_iter().filter_map(|key| labels.get(key, self.problems)).collect();
         let time = source.table("time", self.problems);
         let time = time.get::<String>("column", self.problems).map(|name| (name, time.key_span("column")));
         let columns = Columns::read(
@@ -307,13 +330,35 @@ impl Reader<'_> {
             features.key_span("sql"),
             time,
             model.is_some(),
+            &in_record,
             self.problems,
         )?;
         let model = match model {
             None => None,
             Some(checked) => Some(checked?),
         };
-        use driftmill_connectors::Destination;
+        let learn = match (&model, labels.is_present()) {
+            (Some(model), true) => {
+                let read = learn::Read {
+                    root,
+                    columns: &columns,
+                    output: transform.output_schema(),
+                    task: model.task,
+                    seed,
+                    initial: model.initial.is_some(),
+                };
+                Some(read.read(self.problems)?)
+            }
+            (None, true) => {
+                let help = "add [model], or leave [labels] out".to_owned();
+                self.problems.push(labels.span(), "labels without a model", Some(help));
+                None
+            }
+            (_, false) => {
+                self.check_nothing_learned(&root);
+                None
+            }
+        };
         let open_sink = open_sink?;
         let mut plan = Plan {
             hash: String::new(),
@@ -324,11 +369,37 @@ impl Reader<'_> {
             columns,
             dead_letters: source.has("dead_letters"),
             model,
+            learn,
+            seed,
             prediction_bytes_max: open_sink.payload_bytes_max(Destination::Predictions),
             dead_letter_bytes_max: open_sink.payload_bytes_max(Destination::DeadLetters),
         };
         plan.hash = plan.fingerprint();
         Some(plan)
+    }
+
+    /// A topic is the source or has labels, not both: ranges in the epoch log name topics.
+    fn check_topics(&mut self, root: &Section<'_>, labels: &[String], source: &[String]) {
+        if let Some(both) = labels.iter().find(|topic| source.contains(topic)) {
+            let section = root.table("labels", self.problems);
+            let help = "use `column` for labels that are in the records themselves".to_owned();
+            self.problems.push(section.key_span("topics"), format!("`{both}` is a topic of [source] already"), Some(help));
+        }
+    }
+
+    /// Sections that mean nothing without labels.
+    fn check_nothing_learned(&mut self, root: &Section<'_>) {
+        for name in ["quality", "buffer", "drift", "retrain", "gate"] {
+            if root.has(name) {
+                let help = "add [labels], or leave this section out".to_owned();
+                self.problems.push(root.name_span(name), format!("[{name}] without [labels]"), Some(help));
+            }
+        }
+        let model = root.table("model", self.problems);
+        if model.has("bootstrap_rows") {
+            let help = "add [labels], or leave this key out".to_owned();
+            self.problems.push(model.name_span("bootstrap_rows"), "no labels to fit a first model on", Some(help));
+        }
     }
 
     fn model(&mut self, section: &Section<'_>) -> Option<ModelSettings> {

@@ -5,8 +5,10 @@
 )]
 
 mod arrows;
+mod bad_input;
 mod broker;
 mod delivery;
 mod deploy;
 mod pipeline;
 mod scrape;
+mod trouble;

@@ -1,0 +1,125 @@
+//! One drift detector of the configuration: what it watches, and what it last said.
+
+use driftmill_models::contracts::{DriftStatus, StreamDetector, Task, Verdict};
+use driftmill_models::detectors::Detector;
+use driftmill_models::detectors::monitor::{FeatureVerdict, Monitor};
+use driftmill_models::frame::{ColumnSpec, Frame};
+
+use crate::settings::{DriftSettings, LearnSettings};
+
+/// A detector at work.
+pub enum WatchKind {
+    /// On the loss of the live version.
+    Loss {
+        /// The detector.
+        detector: Box<dyn StreamDetector>,
+        /// What it last said.
+        last: Option<Verdict>,
+    },
+    /// On every feature.
+    Features {
+        /// The detector.
+        monitor: Monitor,
+        /// What it last said.
+        last: Vec<FeatureVerdict>,
+    },
+}
+
+/// A detector with its name.
+pub struct Watch {
+    name: String,
+    kind: WatchKind,
+}
+
+/// Detectors in their first state, in the order of the configuration.
+pub(super) fn all(settings: &LearnSettings, columns: &[ColumnSpec], task: Task, seed: u64) -> Vec<Watch> {
+    settings
+        .drifts
+        .iter()
+        .filter_map(|drift| Some(Watch { name: drift.name.clone(), kind: kind(drift, columns, task, seed)? }))
+        .collect()
+}
+
+fn kind(drift: &DriftSettings, columns: &[ColumnSpec], task: Task, seed: u64) -> Option<WatchKind> {
+    Some(match drift.build(columns, task, seed)? {
+        Detector::Stream(detector) => WatchKind::Loss { detector, last: None },
+        Detector::Features(params) => {
+            WatchKind::Features { monitor: Monitor::new(columns, params), last: Vec::new() }
+        }
+    })
+}
+
+impl Watch {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The detector and what it last said.
+    #[must_use]
+    pub fn kind(&self) -> &WatchKind {
+        &self.kind
+    }
+
+    pub(super) fn kind_mut(&mut self) -> &mut WatchKind {
+        &mut self.kind
+    }
+
+    /// Takes the features of an epoch; alarms in words.
+    pub(super) fn observe_features(&mut self, frame: &Frame) -> Vec<String> {
+        let WatchKind::Features { monitor, last } = &mut self.kind else { return Vec::new() };
+        monitor.observe(frame);
+        if !monitor.is_due() {
+            return Vec::new();
+        }
+        let before = std::mem::replace(last, monitor.test());
+        let was_drift = |found: &FeatureVerdict| {
+            before.iter().any(|known| {
+                (&known.feature, known.aspect) == (&found.feature, found.aspect)
+                    && known.verdict.status == DriftStatus::Drift
+            })
+        };
+        let risen = last.iter().filter(|found| found.verdict.status == DriftStatus::Drift && !was_drift(found));
+        risen
+            .map(|found| {
+                format!(
+                    "{}: {} of `{}` changed by {:.3} (p {:.1e} after correction)",
+                    self.name,
+                    match found.aspect {
+                        driftmill_models::detectors::monitor::Aspect::Values => "the distribution",
+                        driftmill_models::detectors::monitor::Aspect::Missing => "the missing share",
+                    },
+                    found.feature,
+                    found.verdict.effect,
+                    found.p_adjusted
+                )
+            })
+            .collect()
+    }
+
+    /// Takes a loss; on a change the alarm in words and the rows since.
+    pub(super) fn observe_loss(&mut self, loss: f64) -> Option<(String, u64)> {
+        let WatchKind::Loss { detector, last } = &mut self.kind else { return None };
+        let verdict = detector.update(loss);
+        *last = Some(verdict);
+        if verdict.status != DriftStatus::Drift {
+            return None;
+        }
+        let since = detector.since_change();
+        let words = format!("{}: the loss changed by {:+.4}, {since} labels after the change", self.name, verdict.effect);
+        Some((words, since))
+    }
+
+    /// Another version is live: a loss begins anew, the features that it was trained on are the new reference.
+    pub(super) fn begin_anew(&mut self, settings: &DriftSettings, columns: &[ColumnSpec], task: Task, seed: u64) {
+        match &mut self.kind {
+            WatchKind::Features { monitor, .. } => monitor.rebase(),
+            WatchKind::Loss { .. } => {
+                if let Some(kind) = kind(settings, columns, task, seed) {
+                    self.kind = kind;
+                }
+            }
+        }
+    }
+}
