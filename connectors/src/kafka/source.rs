@@ -288,8 +288,8 @@ impl KafkaSource {
         Ok(findings)
     }
 
-    /// The position of `start`, or the bounds that it is out of.
-    fn resolve(&mut self, partition: Partition, start: Start) -> Result<Result<i64, (i64, i64)>, ConnectError> {
+    /// The position of `start` and the end of the partition, or the bounds that it is out of.
+    fn resolve(&mut self, partition: Partition, start: Start) -> Result<Result<(i64, i64), (i64, i64)>, ConnectError> {
         let asked = Instant::now();
         loop {
             let (oldest, newest) = self.bounds(partition)?;
@@ -299,7 +299,7 @@ impl KafkaSource {
                 Start::Offset(next) => next,
             };
             if (oldest..=newest).contains(&next) {
-                return Ok(Ok(next));
+                return Ok(Ok((next, newest)));
             }
             // After a change of leader the end may be told too low for a moment.
             if next < oldest || asked.elapsed() >= SPREAD {
@@ -526,8 +526,8 @@ impl Source for KafkaSource {
         self.ready.retain(|event| !matches!(event, SourceEvent::Gap { .. }));
         let mut taken = Vec::new();
         for (partition, place) in resolved {
-            let (next, state) = match place {
-                Ok(next) => (next, State::Reading),
+            let (next, end, state) = match place {
+                Ok((next, end)) => (next, end, State::Reading),
                 Err((oldest, newest)) => {
                     let Some((_, Start::Offset(expected))) = positions.iter().find(|(p, _)| *p == partition) else {
                         continue;
@@ -538,7 +538,7 @@ impl Source for KafkaSource {
                         oldest,
                         newest,
                     });
-                    (*expected, State::Gone)
+                    (*expected, newest, State::Gone)
                 }
             };
             self.cursors.insert(
@@ -546,6 +546,7 @@ impl Source for KafkaSource {
                 Cursor {
                     next,
                     fetched: next,
+                    end,
                     state,
                 },
             );
@@ -601,10 +602,11 @@ impl Source for KafkaSource {
         let Some(intake) = self.intake.as_ref() else {
             return Vec::new();
         };
-        let lag = self.cursors.iter().filter_map(|(partition, cursor)| {
+        let lag = self.cursors.iter().map(|(partition, cursor)| {
             let name = &self.names[usize::from(partition.topic)];
-            let end = intake.end(name, partition.partition)?;
-            Some((*partition, (end - cursor.next).max(0)))
+            // Before its first fetch the client knows of no end; that is not the same as being there.
+            let end = intake.end(name, partition.partition).unwrap_or(cursor.end);
+            (*partition, (end - cursor.next).max(0))
         });
         lag.collect()
     }

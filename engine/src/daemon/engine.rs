@@ -154,7 +154,7 @@ impl Engine {
         if let Some(added) = positions.iter_mut().find(|(partition, _)| *partition == id.partition) {
             added.1 = Start::Oldest;
         }
-        if let Some((_, reader)) = self.readers.iter().find(|(stream, _)| *stream == id.stream) {
+        if let Some((_, reader)) = self.readers.iter_mut().find(|(stream, _)| *stream == id.stream) {
             reader.assign(positions);
         }
     }
@@ -317,6 +317,9 @@ impl Engine {
         let stamp = Stamp { epoch, plan: &plan.hash };
         let scored = self.score.score(input, &self.deployment, &mut self.state.dictionaries, stamp)?;
         timer.observe_duration();
+        for (kind, count) in &scored.dead_kinds {
+            self.metrics.dead_letters.with_label_values(&[*kind]).inc_by(*count);
+        }
         Ok(scored)
     }
 

@@ -163,7 +163,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         settings,
     };
     let emit = engine.settings.pipeline.delivery == Delivery::AtLeastOnce;
-    for (stream, reader) in &engine.readers {
+    for (stream, reader) in &mut engine.readers {
         let lanes = engine.intake.lanes().filter(|(id, _)| id.stream == *stream);
         reader.assign(lanes.map(|(id, lane)| (id.partition, Start::Offset(lane.next()))).collect());
     }

@@ -1,6 +1,6 @@
 //! The thread that owns a source: it polls, keeps the buffered bytes bounded, and hands events over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -44,6 +44,8 @@ struct Shared {
 pub struct ReaderHandle {
     commands: Sender<Command>,
     shared: Arc<Shared>,
+    /// The partitions' bounds when the source was connected, until the first assignment.
+    bounds: Mutex<Vec<(Partition, i64, i64)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -99,7 +101,8 @@ impl Reader {
                 "raise the limit on threads",
             )
         })?;
-        Ok((ReaderHandle { commands: sender, shared, thread: Some(thread) }, partitions, bounds))
+        let handle = ReaderHandle { commands: sender, shared, bounds: Mutex::new(bounds.clone()), thread: Some(thread) };
+        Ok((handle, partitions, bounds))
     }
 
     fn run(mut self) {
@@ -147,6 +150,11 @@ impl Reader {
 impl ReaderHandle {
     /// Reads exactly these partitions from these positions on.
     pub fn assign(&self, positions: Vec<(Partition, Start)>) {
+        let bounds = std::mem::take(&mut *self.bounds.lock().unwrap_or_else(PoisonError::into_inner));
+        if !bounds.is_empty() {
+            // Before its first turn the thread has told no lag, and none would look like the end.
+            self.shared.lag.store(lag_of(&positions, &bounds), Ordering::Release);
+        }
         // A thread that has ended has said why as an event.
         let _ = self.commands.send(Command::Assign(positions));
     }
@@ -175,6 +183,19 @@ impl ReaderHandle {
     pub fn troubles(&self) -> u64 {
         self.shared.troubles.load(Ordering::Relaxed)
     }
+}
+
+/// Records between positions and the ends of their partitions.
+fn lag_of(positions: &[(Partition, Start)], bounds: &[(Partition, i64, i64)]) -> i64 {
+    let behind = |&(partition, oldest, newest): &(Partition, i64, i64)| {
+        let (_, start) = positions.iter().find(|(assigned, _)| *assigned == partition)?;
+        Some(match start {
+            Start::Oldest => newest - oldest,
+            Start::Newest => 0,
+            Start::Offset(next) => (newest - next).max(0),
+        })
+    };
+    bounds.iter().filter_map(behind).sum()
 }
 
 impl Drop for ReaderHandle {

@@ -9,6 +9,7 @@ mod bad_input;
 mod broker;
 mod delivery;
 mod deploy;
+mod learning;
 mod pipeline;
 mod scrape;
 mod trouble;
