@@ -99,7 +99,15 @@ pub trait Source: Send {
 pub trait SourceKind: Component {
     /// Checks the section and opens the source. `purpose` names it in client ids and errors: the pipeline's name
     /// and the section's (`"payments-source"`, `"payments-labels"`).
-    fn open(&self, section: &Section<'_>, purpose: &str, problems: &mut Problems) -> Option<Box<dyn OpenSource>>;
+    /// Where the section names no brokers, the connection of `defaults` (another section of this connector, or an absent
+    /// one) is taken.
+    fn open(
+        &self,
+        section: &Section<'_>,
+        defaults: &Section<'_>,
+        purpose: &str,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn OpenSource>>;
 }
 
 /// A checked source configuration, ready to connect.

@@ -13,11 +13,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::SystemClock;
 use crate::committer::CommitError;
-use crate::daemon::{RunError, Status, Summary, Surroundings};
+use crate::daemon::{LogObserver, RunError, Status, Summary, Surroundings};
 use crate::disk::LocalDisk;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::{http, reference};
+use crate::{http, quickstart, reference};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -45,6 +45,26 @@ enum Command {
         /// Checks the file alone and asks no broker.
         #[arg(long)]
         offline: bool,
+    },
+    /// Runs a minute with an embedded broker, payments that are made up, and a change of the world.
+    Quickstart {
+        /// How long payments are made, such as `60s`.
+        #[arg(long = "for", default_value = "60s", value_parser = driftmill_config::parse_duration)]
+        length: std::time::Duration,
+        /// Nothing changes in the world.
+        #[arg(long)]
+        no_drift: bool,
+        /// Seed of the payments.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Prints the closing report alone, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the versions that were live: when, since which epoch, and why.
+    Models {
+        /// The configuration.
+        config: PathBuf,
     },
     /// Carries out a training job: `driftmill train JOB SEGMENTS OUT`.
     #[command(hide = true)]
@@ -75,6 +95,10 @@ pub fn main() -> ExitCode {
         Command::Train { job, segments, out } => return crate::trainer::run_job(&job, &segments, &out),
         Command::Run { config } => run(&config),
         Command::Check { config, offline } => check(&config, offline),
+        Command::Quickstart { length, no_drift, seed, json } => {
+            run_quickstart(&quickstart::Options { length, drift: !no_drift, seed, json })
+        }
+        Command::Models { config } => models(&config),
         Command::Reference { check, write } => reference::command(check, write),
     };
     ExitCode::from(code)
@@ -137,6 +161,50 @@ fn check(config: &Path, offline: bool) -> u8 {
     0
 }
 
+fn run_quickstart(options: &quickstart::Options) -> u8 {
+    match quickstart::run(options) {
+        Ok(report) => {
+            quickstart::tell(&report, options.json);
+            if report.lost == 0 {
+                return 0;
+            }
+            complain(&format!("driftmill: {} records have no outcome", report.lost));
+            FAILED
+        }
+        Err(message) => {
+            complain(&format!("driftmill: {message}"));
+            FAILED
+        }
+    }
+}
+
+fn models(config: &Path) -> u8 {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let registry = crate::registry::Registry::open(Arc::new(LocalDisk), &settings.registry.display().to_string());
+    let listed = registry.and_then(|registry| registry.list());
+    match listed {
+        Ok(deployments) if deployments.is_empty() => say("no model was live yet"),
+        Ok(deployments) => {
+            for deployed in deployments {
+                let time = chrono::DateTime::from_timestamp_millis(deployed.time_ms)
+                    .map_or_else(|| deployed.time_ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+                say(&format!(
+                    "{}@{}  {time}  {}  {}",
+                    deployed.version, deployed.epoch, deployed.artifact, deployed.reason
+                ));
+            }
+        }
+        Err(error) => {
+            complain(&format!("driftmill: {error}"));
+            return FAILED;
+        }
+    }
+    0
+}
+
 fn run(config: &Path) -> u8 {
     let settings = match load(config) {
         Ok(settings) => settings,
@@ -181,6 +249,7 @@ fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
     let start = |error: String| Failure::Start(format!("driftmill: {error}"));
     let metrics = Metrics::new(&settings.pipeline.name).map_err(|error| start(error.to_string()))?;
     let around = Surroundings {
+        observer: Arc::new(LogObserver),
         clock: Arc::new(SystemClock),
         disk: Arc::new(LocalDisk),
         metrics: Arc::new(metrics),

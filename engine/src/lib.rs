@@ -16,6 +16,7 @@ pub mod labels;
 pub mod metrics;
 pub mod quality;
 pub mod quarantine;
+pub mod quickstart;
 pub mod reference;
 pub mod registry;
 pub mod score;

@@ -178,6 +178,15 @@ impl Metrics {
         self.commit_epochs.observe(epochs as f64);
     }
 
+    /// Records that had their outcome.
+    #[must_use]
+    pub fn outcomes(&self) -> u64 {
+        ["scored", "filtered", "dead_letter", "label"]
+            .iter()
+            .map(|outcome| self.records.with_label_values(&[outcome]).get())
+            .sum()
+    }
+
     /// Outputs have become durable.
     pub(crate) fn delivered(&self, rows: usize, latency: Duration) {
         let seconds = latency.as_secs_f64();

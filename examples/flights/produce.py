@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Creates the topics of flights.toml and fills the two inputs in time order.
 
-    produce.py --brokers HOST:PORT DIR [--partitions 2] [--rate N]
+    produce.py --brokers HOST:PORT DIR [--partitions 2] [--seconds S] [--only topics|records]
 
 Both streams go out merged by time, a departure before an arrival of the same moment. The timestamp of a record is the
 time of its event (CreateTime), so a replay at any speed tells the engine when each label became known. Events of 2013
 are older than any retention by time: the topics keep everything.
+
+With --seconds the records are spread over so long in proportion to their own time. A training job takes its second of
+real time at any speed of replay; the slower the replay, the less of the year it misses.
 """
 
 import argparse
+import collections
 import heapq
 import json
 import pathlib
@@ -41,7 +45,18 @@ def events(path, topic, time_column, rank):
             yield event[time_column], rank, event["flight_id"], topic, line.rstrip("\n")
 
 
-def produce(brokers, directory, rate):
+def last_time(directory):
+    """When the last landing is; both files are in time order and nearly every departure lands."""
+    with open(directory / "arrivals.jsonl", encoding="utf-8") as lines:
+        return max((json.loads(line)["arrived_at"] for line in collections.deque(lines, 1)), default=0)
+
+
+def wait(producer, until):
+    while (left := until - time.monotonic()) > 0:
+        producer.poll(min(left, 0.1))
+
+
+def produce(brokers, directory, seconds):
     failed = []
 
     def delivered(error, _message):
@@ -55,8 +70,11 @@ def produce(brokers, directory, rate):
         events(directory / "departures.jsonl", DEPARTURES, "sched_dep", 0),
         events(directory / "arrivals.jsonl", ARRIVALS, "arrived_at", 1),
     )
-    sent, started = 0, time.monotonic()
+    sent, started, first, last = 0, time.monotonic(), None, last_time(directory)
     for at, _rank, key, topic, line in merged:
+        first = at if first is None else first
+        if seconds and sent % 100 == 0:
+            wait(producer, started + seconds * (at - first) / max(1, last - first))
         while True:
             try:
                 producer.produce(topic, line, key=key, timestamp=at, on_delivery=delivered)
@@ -66,8 +84,6 @@ def produce(brokers, directory, rate):
         sent += 1
         if sent % 1000 == 0:
             producer.poll(0)
-            if rate:
-                time.sleep(max(0.0, started + sent / rate - time.monotonic()))
     left = producer.flush(60)
     if failed or left:
         raise SystemExit(f"flights: {len(failed) + left:,} of {sent:,} records were not delivered: {failed[:1]}")
@@ -79,11 +95,14 @@ def main():
     arguments.add_argument("dir", type=pathlib.Path, help="the folder that data.py filled")
     arguments.add_argument("--brokers", required=True)
     arguments.add_argument("--partitions", type=int, default=2, help="of each topic")
-    arguments.add_argument("--rate", type=float, help="records a second; as fast as possible when absent")
+    arguments.add_argument("--seconds", type=float, help="how long it takes; as fast as possible when absent")
+    arguments.add_argument("--only", choices=["topics", "records"], help="create the topics, or fill those there are")
     options = arguments.parse_args()
-    create_topics(options.brokers, options.partitions)
-    sent = produce(options.brokers, options.dir, options.rate)
-    print(f"flights: {sent:,} records produced")
+    if options.only != "records":
+        create_topics(options.brokers, options.partitions)
+    if options.only != "topics":
+        sent = produce(options.brokers, options.dir, options.seconds)
+        print(f"flights: {sent:,} records produced")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What the year was like, read from the topics alone.
 
-    report.py --brokers HOST:PORT [--png FILE] [--json FILE] [--events TOPIC] [--check]
+    report.py --brokers HOST:PORT [--png FILE] [--json FILE] [--check]
 
 Prints log loss, accuracy and PR-AUC of the live pipeline, of its frozen first model (flights.frozen.predictions), and
 of the class as it was known at each departure: the running share of late flights among those landed by then, and its
 majority. All are judged on the same flights: those with a label and a score of every model. Swaps are read off the
-predictions (each names its model), alarms and verdicts off the pipeline's event topic.
+predictions (each names its model); jobs, the alarms that asked for them and the gate's verdicts off the epoch log.
 
 --check counts that every departure has exactly one outcome, prediction, filtered or dead letter, and fails otherwise.
 """
@@ -18,6 +18,7 @@ import json
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+EPOCHS = "driftmill.flights.epochs"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 # The WHERE of flights.toml, said again: the report must not trust the engine with it.
@@ -155,17 +156,12 @@ def swaps(departures, predictions):
     return changes
 
 
-def load_events(brokers, topic):
-    """The pipeline's own account, when it writes one: JSON records with `event`, and `time` in ms."""
+def load_events(brokers):
+    """What decided the pipeline's course, in order, each with the event time of its epoch as `time`."""
     events = []
-    for message in read(brokers, topic) or []:
-        try:
-            event = json.loads(message.value())
-        except (ValueError, TypeError):
-            continue
-        if isinstance(event, dict) and "event" in event:
-            event.setdefault("time", message.timestamp()[1])
-            events.append(event)
+    for message in needed(brokers, EPOCHS):
+        epoch = json.loads(message.value())
+        events += [{**event, "time": epoch["watermark_ms"]} for event in epoch["events"]]
     return events
 
 
@@ -179,16 +175,27 @@ def print_story(changes, events):
         print(f"  {when(at)}  {version}")
     if len(changes) > 40:
         print(f"  … and {len(changes) - 40} more")
-    if not events:
-        return
-    counts = collections.Counter(
-        f"{event['event']} {event['verdict']}" if "verdict" in event else event["event"] for event in events
-    )
-    print("\nevents: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    print("\nthe epoch log: what asked for training, and what the gate said")
+    kinds = collections.Counter(kind(event) for event in events)
+    print("  " + ", ".join(f"{name} {count}" for name, count in sorted(kinds.items())))
     for event in events:
-        if event["event"] in ("alarm", "drift", "verdict", "swap", "rollback"):
-            rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "time"))
-            print(f"  {when(event['time'])}  {event['event']:8} {rest}"[:160])
+        if event["type"] in TOLD:
+            words = event.get("reason") or event.get("cause") or ""
+            print(f"  {when(event['time'])}  {kind(event):18} {words}"[:220])
+
+
+TOLD = {"job-started", "job-failed", "verdict", "rolled-back"}
+
+
+def kind(event):
+    """Its type; with what asked for the job, or what the gate said."""
+    if event["type"] == "job-started":
+        return f"job ({event['cause'].split()[0]})"
+    return f"verdict {event['verdict']}" if event["type"] == "verdict" else event["type"]
+
+
+def asked_by_alarm(event):
+    return event["type"] == "job-started" and event["cause"].startswith("drift ")
 
 
 def check(departures, predictions, dead):
@@ -242,11 +249,11 @@ def draw(path, at, y, models, changes, events):
         for moment, _version in changes[1:]:
             panel.axvline(np.datetime64(moment, "ms"), color="tab:green", alpha=0.25, linewidth=1)
         for event in events:
-            if event["event"] in ("alarm", "drift"):
+            if asked_by_alarm(event):
                 panel.axvline(np.datetime64(event["time"], "ms"), color="tab:red", alpha=0.25, linestyle=":")
         panel.set_ylabel(f"{title}, week by week")
         panel.grid(alpha=0.3)
-    panels[0].set_title(f"Late flights from New York: {len(y):,} judged · green: swap · red: alarm")
+    panels[0].set_title(f"Late flights from New York: {len(y):,} judged · green: swap · red: training after an alarm")
     panels[0].legend(loc="upper right", ncols=len(models))
     figure.savefig(path, dpi=110)
     print(f"\npicture: {path}")
@@ -257,7 +264,6 @@ def main():
     arguments.add_argument("--brokers", required=True)
     arguments.add_argument("--png", help="draw the weeks into this file")
     arguments.add_argument("--json", help="write the numbers into this file")
-    arguments.add_argument("--events", default="flights.events", help="the pipeline's event topic")
     arguments.add_argument("--check", action="store_true", help="fail unless each departure has exactly one outcome")
     options = arguments.parse_args()
 
@@ -288,7 +294,7 @@ def main():
     models["class alone"] = np.array([share[flight] for _, flight in judged])
 
     numbers = table(at, y, models)
-    changes, events = swaps(departures, live), load_events(options.brokers, options.events)
+    changes, events = swaps(departures, live), load_events(options.brokers)
     print_story(changes, events)
     if options.png:
         draw(options.png, at, y, models, changes, events)

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The flights of 2013 through a real Kafka: data, topics, the live pipeline and its frozen first model, the report.
 #
-#   run.sh [--first N] [--out DIR]
+#   run.sh [--first N] [--seconds S] [--out DIR]
 #
-# --first N takes only the first N departures (27,000 are January). DIR, by default target/flights, receives report.txt,
+# --first N takes only the first N departures (27,000 are January). The replay is spread over S seconds, by default 240
+# for the year and in proportion for a part of it: a training job takes about a second, which is then a day and a half
+# of flights. DIR, by default target/flights, receives report.txt,
 # report.json, report.png and the logs. Kafka comes from scripts/kafka, or is the one that DRIFTMILL_KAFKA=host:port
 # names. The daemon is target/release/driftmill, built first, or the one that DRIFTMILL_BIN names; Python's packages go
 # into DIR/venv, or DRIFTMILL_VENV.
@@ -11,12 +13,13 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-first="" out=$root/target/flights
+first="" seconds="" out=$root/target/flights
 while [ $# -gt 0 ]; do
   case $1 in
   --first) first=$2 ;;
+  --seconds) seconds=$2 ;;
   --out) out=$2 ;;
-  *) sed -n '2,9p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
   esac
   shift 2
 done
@@ -27,6 +30,8 @@ if [ -z "${DRIFTMILL_BIN:-}" ]; then
   cargo build --release --manifest-path "$root/Cargo.toml" -p driftmill
   DRIFTMILL_BIN=${CARGO_TARGET_DIR:-$root/target}/release/driftmill
 fi
+
+seconds=${seconds:-$((${first:-336776} * 240 / 336776 + 1))}
 
 venv=${DRIFTMILL_VENV:-$out/venv}
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
@@ -53,7 +58,8 @@ LISTEN_FROZEN=127.0.0.1:$(free_port)
 export LISTEN LISTEN_FROZEN
 
 "$python" "$here/data.py" "$out/data" ${first:+--first "$first"}
-"$python" "$here/produce.py" --brokers "$BROKERS" "$out/data"
+departures=$(wc -l <"$out/data/departures.jsonl")
+"$python" "$here/produce.py" --brokers "$BROKERS" --only topics "$out/data"
 
 # metric URL REGEX: the sum of the values whose line matches; nothing when the daemon does not answer.
 metric() {
@@ -69,34 +75,38 @@ if found:
 END
 }
 
-# work FILE ADDRESS DEPARTURES: runs a pipeline until every departure has its outcome and nothing is left to read, then
-# drains it with SIGTERM.
-work() {
-  local name log pid started now
-  name=$(basename "$1" .toml)
-  log=$out/$name.log
-  "$DRIFTMILL_BIN" run "$1" >"$log" 2>&1 &
-  pid=$!
-  daemons+=("$pid")
-  started=$SECONDS
-  while :; do
-    if ! kill -0 "$pid" 2>/dev/null; then
-      tail -n 20 "$log" >&2
-      echo "flights: the $name pipeline ended by itself; see $log" >&2
-      exit 1
-    fi
-    now=$(metric "$2" 'driftmill_records_total\{')
-    if [ "${now:-0}" -ge "$3" ] && [ "$(metric "$2" 'driftmill_source_lag_records\{')" = 0 ]; then break; fi
-    sleep 1
-  done
-  kill "$pid"
-  wait "$pid"
-  echo "flights: the $name pipeline worked off $now departures in $((SECONDS - started)) s"
+# start NAME: runs NAME.toml in the background.
+start() {
+  "$DRIFTMILL_BIN" run "$here/$1.toml" >"$out/$1.log" 2>&1 &
+  daemons+=("$!")
 }
 
-departures=$(wc -l <"$out/data/departures.jsonl")
-work "$here/frozen.toml" "$LISTEN_FROZEN" "$departures"
-work "$here/flights.toml" "$LISTEN" "$departures"
+# finish_work NAME ADDRESS PID: waits until every departure has its outcome and nothing is left to read, then drains the
+# pipeline with SIGTERM.
+finish_work() {
+  local now
+  while :; do
+    if ! kill -0 "$3" 2>/dev/null; then
+      tail -n 20 "$out/$1.log" >&2
+      echo "flights: the $1 pipeline ended by itself; see $out/$1.log" >&2
+      exit 1
+    fi
+    now=$(metric "$2" 'driftmill_records_total\{outcome="(scored|filtered|dead_letter)"')
+    if [ "${now:-0}" -ge "$departures" ] && [ "$(metric "$2" 'driftmill_source_lag_records\{')" = 0 ]; then break; fi
+    sleep 1
+  done
+  kill "$3"
+  wait "$3"
+  echo "flights: the $1 pipeline gave $now departures their outcome"
+}
+
+started=$SECONDS
+start flights
+start frozen
+"$python" "$here/produce.py" --brokers "$BROKERS" --only records --seconds "$seconds" "$out/data"
+finish_work flights "$LISTEN" "${daemons[0]}"
+finish_work frozen "$LISTEN_FROZEN" "${daemons[1]}"
+echo "flights: $((SECONDS - started)) s from the first record to the last answer"
 
 "$python" "$here/report.py" --brokers "$BROKERS" --check --png "$out/report.png" --json "$out/report.json" |
   tee "$out/report.txt"

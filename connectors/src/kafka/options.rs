@@ -225,9 +225,9 @@ impl Connection {
         })
     }
 
-    /// Reads the connection of a sink: its own where it names brokers, otherwise that of `defaults`, with the
+    /// Reads the connection of a section: its own where it names brokers, otherwise that of `defaults`, with the
     /// section's own options on top.
-    pub fn read_sink(section: &Section<'_>, defaults: &Section<'_>, problems: &mut Problems) -> Option<Self> {
+    pub fn read_or_inherit(section: &Section<'_>, defaults: &Section<'_>, problems: &mut Problems) -> Option<Self> {
         if section.has("brokers") || !defaults.has("brokers") {
             return Self::read(section, problems);
         }
@@ -497,7 +497,7 @@ mod tests {
             document.root().table("source", &mut problems),
             document.root().table("sink", &mut problems),
         );
-        let config = Connection::read_sink(&sink, &source, &mut problems)
+        let config = Connection::read_or_inherit(&sink, &source, &mut problems)
             .unwrap()
             .client("c", &[]);
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
@@ -509,7 +509,7 @@ mod tests {
             "an option of consumers reached a producer"
         );
         let empty = document.root().table("empty", &mut problems);
-        assert!(Connection::read_sink(&sink, &empty, &mut problems).is_none());
+        assert!(Connection::read_or_inherit(&sink, &empty, &mut problems).is_none());
         assert!(problems.render().contains("brokers"), "{}", problems.render());
     }
 }

@@ -93,7 +93,7 @@ impl SinkKind for KafkaSinkKind {
         problems: &mut Problems,
     ) -> Option<Box<dyn OpenSink>> {
         let before = problems.len();
-        let connection = Connection::read_sink(section, defaults, problems);
+        let connection = Connection::read_or_inherit(section, defaults, problems);
         let topic = section.require::<String>("topic", problems).unwrap_or_default();
         let compression = section.get_or("compression", "none".to_owned(), problems);
         let linger = section.get_or("linger", Duration::from_millis(5), problems);

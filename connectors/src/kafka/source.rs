@@ -77,8 +77,14 @@ impl Component for KafkaSourceKind {
 }
 
 impl SourceKind for KafkaSourceKind {
-    fn open(&self, section: &Section<'_>, purpose: &str, problems: &mut Problems) -> Option<Box<dyn OpenSource>> {
-        let connection = Connection::read(section, problems);
+    fn open(
+        &self,
+        section: &Section<'_>,
+        defaults: &Section<'_>,
+        purpose: &str,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn OpenSource>> {
+        let connection = Connection::read_or_inherit(section, defaults, problems);
         let topics = topics(section, problems);
         let start = match section.get::<String>("start", problems).as_deref() {
             Some("newest") => Start::Newest,

@@ -12,7 +12,7 @@ use driftmill_models::model::Model;
 use crate::clock::Clock;
 use crate::committer::{Committer, Work};
 use crate::daemon::plans::PlanBook;
-use crate::daemon::{DRAIN_MAX, RunError, Status, Summary};
+use crate::daemon::{DRAIN_MAX, Happening, Observer, RunError, Status, Summary, VersionSummary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
 use crate::intake::{Cut, EpochInput, Intake, LaneId, LaneRange, ReaderEvent, ReaderHandle, Stream};
 use crate::metrics::Metrics;
@@ -54,6 +54,9 @@ pub(super) struct Engine {
     /// Models in memory by artifact, latest last.
     pub(super) loaded: Vec<(String, Arc<Model>)>,
     pub(super) trainers: Trainers,
+    pub(super) observer: Arc<dyn Observer>,
+    /// Whether live records are processed: in a replay nothing new happens.
+    pub(super) is_live: bool,
     /// Why the next live epoch should begin a training job.
     pub(super) wish: Option<String>,
     /// What went live and is not in the registry's history yet.
@@ -73,6 +76,13 @@ impl Engine {
         LaneName { stream: id.stream, topic: self.topics.name(id).to_owned(), partition: id.partition.partition }
     }
 
+    /// Tells what happens, unless it is only replayed.
+    pub(super) fn notice(&self, happening: Happening) {
+        if self.is_live {
+            self.observer.notice(&happening);
+        }
+    }
+
     fn go_on(&self) -> bool {
         !self.stop.load(Ordering::Acquire)
     }
@@ -80,6 +90,8 @@ impl Engine {
     /// Processes live records until the end is asked for.
     pub(super) fn live(&mut self) -> Result<(), RunError> {
         self.pending.insert(0, Event::Start { code: CODE.to_owned() });
+        self.is_live = true;
+        self.notice(Happening::Ready);
         self.status.set(true, "live");
         self.metrics.ready.set(1);
         let mut wait = Duration::ZERO;
@@ -264,8 +276,8 @@ impl Engine {
                 let swapped = Instant::now();
                 self.deploy()?;
                 self.metrics.swaps.inc();
-                let took_us = u64::try_from(swapped.elapsed().as_micros()).unwrap_or(u64::MAX);
-                tracing::info!(version = self.deployment.version, epoch, took_us, "live");
+                let took = swapped.elapsed();
+                self.notice(Happening::Live { version: self.deployment.version.clone(), took });
             }
         }
         Ok(())
@@ -436,6 +448,15 @@ impl Engine {
         Ok(())
     }
 
+    fn qualities(&self) -> Vec<VersionSummary> {
+        let Some(learn) = &self.state.learn else { return Vec::new() };
+        let found = learn.quality.report(i64::MAX).into_iter().filter_map(|found| {
+            let version = self.state.version(found.version)?.name.clone();
+            Some(VersionSummary { version, total: found.total, cohorts: found.cohorts })
+        });
+        found.collect()
+    }
+
     /// Ends: what was computed is committed, the state is kept.
     pub(super) fn end(mut self, outcome: Result<(), RunError>) -> Result<Summary, RunError> {
         self.metrics.ready.set(0);
@@ -444,6 +465,7 @@ impl Engine {
         }
         let state = state_hash(&self.state);
         let (epoch, totals) = (self.state.epoch, self.state.totals);
+        let versions = self.qualities();
         let Engine { committer, readers, events, lock, trainers, .. } = self;
         drop(trainers);
         let committed = committer.finish(DRAIN_MAX);
@@ -454,7 +476,7 @@ impl Engine {
         if !committed? {
             return Err(RunError::Drain(DRAIN_MAX));
         }
-        Ok(Summary { epoch, totals, state })
+        Ok(Summary { epoch, totals, state, versions })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use driftmill_models::evidence::gate::GateAnswer;
 
-use crate::daemon::RunError;
+use crate::daemon::{Happening, RunError};
 use crate::daemon::engine::Engine;
 use crate::epoch_log::Event;
 use crate::learn::{Intent, Noted};
@@ -26,10 +26,10 @@ impl Engine {
 
     fn tell(&self, noted: &Noted) {
         for alarm in &noted.alarms {
-            tracing::warn!(alarm, "drift");
+            self.notice(Happening::Drift(alarm.clone()));
         }
         for (rule, detail, rows) in &noted.quarantined {
-            tracing::warn!(rule, rows, detail, "quarantined");
+            self.notice(Happening::Quarantined { rule: rule.clone(), rows: *rows, why: detail.clone() });
             self.metrics.quarantined.with_label_values(&[rule]).inc_by(*rows);
         }
     }
@@ -55,8 +55,9 @@ impl Engine {
                     GateAnswer::Hold => "hold",
                 };
                 self.metrics.verdicts.with_label_values(&[answer]).inc();
-                tracing::info!(job, verdict = answer, reason = verdict.reason, "gate");
                 let reason = verdict.reason.clone();
+                let (told, verdict_told) = (job.clone(), answer.to_owned());
+                self.notice(Happening::Verdict { job: told, verdict: verdict_told, reason: reason.clone() });
                 self.pending.push(Event::Verdict { candidate: job, verdict: answer.to_owned(), reason: reason.clone() });
                 if verdict.answer == GateAnswer::Promote {
                     self.pending.push(Event::Promoted { version: self.state.next_version(), artifact, reason });
@@ -94,7 +95,7 @@ impl Engine {
     pub(super) fn begin_wished_job(&mut self, events: &mut Vec<Event>) -> Result<(), RunError> {
         let Some(cause) = self.wish.take() else { return Ok(()) };
         let job = self.begin_job(&cause)?;
-        tracing::info!(job, cause, "training begins");
+        self.notice(Happening::Training { job: job.clone(), cause: cause.clone() });
         events.push(Event::JobStarted { job, cause });
         self.start_trainer();
         Ok(())
@@ -140,8 +141,9 @@ impl Engine {
             Event::JobFinished { artifact, .. } => {
                 let is_live = self.state.live.0 != 0;
                 let model = self.model("candidate", artifact)?;
+                let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
                 if let Some(learn) = &mut self.state.learn {
-                    learn.finish_job(artifact, model, is_live);
+                    learn.finish_job(artifact, model, watermark_ms, is_live);
                 }
             }
             Event::JobFailed { .. } => {

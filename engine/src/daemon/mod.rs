@@ -149,8 +149,76 @@ impl Status {
     }
 }
 
+/// Something that people want to know of at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// Live records are processed from now on.
+    Ready,
+    /// A detector raised an alarm; in words.
+    Drift(String),
+    /// Labelled rows were held back.
+    Quarantined {
+        /// The rule.
+        rule: String,
+        /// Number of rows.
+        rows: u64,
+        /// Why, in words.
+        why: String,
+    },
+    /// A training job began.
+    Training {
+        /// The job.
+        job: String,
+        /// Why.
+        cause: String,
+    },
+    /// The gate decided.
+    Verdict {
+        /// The candidate's job.
+        job: String,
+        /// `promote` or `reject`.
+        verdict: String,
+        /// Why.
+        reason: String,
+    },
+    /// Another version is live.
+    Live {
+        /// The version.
+        version: String,
+        /// How long the swap took.
+        took: Duration,
+    },
+}
+
+/// Is told what happens, on the engine's thread: it must not wait.
+pub trait Observer: Send + Sync {
+    /// Something has happened.
+    fn notice(&self, happening: &Happening);
+}
+
+/// Writes what happens into the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogObserver;
+
+impl Observer for LogObserver {
+    fn notice(&self, happening: &Happening) {
+        match happening {
+            Happening::Ready => tracing::info!("live records are processed"),
+            Happening::Drift(alarm) => tracing::warn!(alarm, "drift"),
+            Happening::Quarantined { rule, rows, why } => tracing::warn!(rule, rows, why, "quarantined"),
+            Happening::Training { job, cause } => tracing::info!(job, cause, "training begins"),
+            Happening::Verdict { job, verdict, reason } => tracing::info!(job, verdict, reason, "gate"),
+            Happening::Live { version, took } => {
+                tracing::info!(version, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "live");
+            }
+        }
+    }
+}
+
 /// What surrounds a pipeline.
 pub struct Surroundings {
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The disk.
@@ -164,7 +232,7 @@ pub struct Surroundings {
 }
 
 /// How a pipeline ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// The last epoch.
     pub epoch: u64,
@@ -172,6 +240,19 @@ pub struct Summary {
     pub totals: crate::epoch_log::Counts,
     /// Hash of the state after the last epoch.
     pub state: String,
+    /// Quality of each version on its labelled rows.
+    pub versions: Vec<VersionSummary>,
+}
+
+/// A version's quality at the end.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct VersionSummary {
+    /// The version.
+    pub version: String,
+    /// All its labelled rows.
+    pub total: driftmill_models::metrics::binary::BinaryReport,
+    /// Cohorts of prediction time: when each begins, in milliseconds, and its metrics.
+    pub cohorts: Vec<(i64, driftmill_models::metrics::binary::BinaryReport)>,
 }
 
 /// Runs a pipeline until `stop` is set or it cannot go on. `config` is the path of the configuration, by which

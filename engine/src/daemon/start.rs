@@ -146,6 +146,8 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         events,
         trainers: Trainers::new(&settings.pipeline.state_dir.join("training"))?,
         loaded: Vec::new(),
+        observer: Arc::clone(&around.observer),
+        is_live: false,
         wish: None,
         unprojected: Vec::new(),
         committer,

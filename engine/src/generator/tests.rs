@@ -247,11 +247,9 @@ fn under_quickstart_every_payment_has_the_outcome_that_the_oracle_says() {
 fn the_quarantine_of_quickstart_catches_cents_for_euros_and_nothing_else() {
     let document = Document::parse("quickstart.toml", QUICKSTART, &|_| None).unwrap();
     let mut problems = document.problems();
-    let ranges = document
-        .root()
-        .table("quarantine", &mut problems)
-        .table("ranges", &mut problems);
-    let range: Vec<f64> = ranges.require("log_amount", &mut problems).unwrap();
+    let rules = document.root().tables("quality", &mut problems);
+    let bound = |key: &str, problems: &mut _| rules[0].require::<f64>(key, problems).unwrap();
+    let range = [bound("min", &mut problems), bound("max", &mut problems)];
     for seed in 0..5 {
         let (payments, records) = records(seed);
         let (batch, ..) = run(&of(&records, Topic::Payments));

@@ -6,12 +6,14 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use driftmill_connectors::{ConnectError, OpenSource, Partition, Source, SourceEvent, Start};
+use driftmill_connectors::{ConnectError, Fault, OpenSource, Partition, Source, SourceEvent, Start};
 
 use super::Stream;
 
 /// Longest wait in one poll: how soon commands and the end are noticed.
 const POLL: Duration = Duration::from_millis(20);
+/// Between two attempts to assign partitions.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a reader says.
 pub enum ReaderEvent {
@@ -57,6 +59,8 @@ pub struct Reader {
     events: Sender<ReaderEvent>,
     shared: Arc<Shared>,
     buffered_max: usize,
+    /// Positions that are to be assigned.
+    wanted: Option<Vec<(Partition, Start)>>,
     assigned: bool,
 }
 
@@ -87,6 +91,7 @@ impl Reader {
             events,
             shared: Arc::clone(&shared),
             buffered_max,
+            wanted: None,
             assigned: false,
         };
         let name = match stream {
@@ -95,7 +100,7 @@ impl Reader {
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || reader.run()).map_err(|error| {
             ConnectError::new(
-                driftmill_connectors::Fault::Environment,
+                Fault::Environment,
                 name,
                 format!("the system gives no thread: {error}"),
                 "raise the limit on threads",
@@ -117,12 +122,22 @@ impl Reader {
 
     fn turn(&mut self) -> Result<(), ConnectError> {
         match self.commands.try_recv() {
-            Ok(Command::Assign(positions)) => {
-                self.source.assign(&positions)?;
-                self.assigned = true;
-            }
+            Ok(Command::Assign(positions)) => self.wanted = Some(positions),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => self.shared.stop.store(true, Ordering::Release),
+        }
+        if let Some(positions) = self.wanted.take() {
+            match self.source.assign(&positions) {
+                Ok(()) => self.assigned = true,
+                // A source that is away for a moment is no reason to end; nothing has been assigned yet.
+                Err(error) if error.fault == Fault::Environment => {
+                    tracing::warn!(%error, "assigning partitions again");
+                    self.wanted = Some(positions);
+                    std::thread::sleep(AGAIN);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
         let full = self.shared.buffered.load(Ordering::Acquire) >= self.buffered_max
             && !self.shared.starving.load(Ordering::Acquire);

@@ -243,9 +243,8 @@ impl LearnHalf {
             for (watch, retrain) in self.watches.iter_mut().zip(&retrains) {
                 let Some((alarm, since)) = watch.observe_loss(loss) else { continue };
                 noted.alarms.push(alarm);
-                // A change while a model is being trained or compared for an earlier one is part of the same story:
-                // the rows since the earlier change still hold it.
-                if *retrain && self.trigger.is_none() {
+                // The newest change counts: rows from before it are of another world.
+                if *retrain {
                     let needed = self.settings.retrain.map_or(u64::MAX, |retrain| retrain.rows_min as u64);
                     self.trigger = Some(Trigger { name: watch.name().to_owned(), rows: since, needed });
                 }
@@ -316,13 +315,16 @@ impl LearnHalf {
 
     /// A job has ended with an artifact: it is the candidate now. Without a champion there is nothing to compare it
     /// with, and the caller makes it live.
-    pub fn finish_job(&mut self, artifact: &str, model: Arc<Model>, is_live: bool) {
+    pub fn finish_job(&mut self, artifact: &str, model: Arc<Model>, watermark_ms: i64, is_live: bool) {
         self.stamp += 1;
         let Some(started) = self.job.take() else { return };
         if is_live {
             self.attempts += 1;
-            self.candidate =
-                Some(Candidate::new(&started.id, artifact, started.job.cut_ms, self.attempts, model, &self.settings.gate));
+            let (gate, cut_ms) = (&self.settings.gate, started.job.cut_ms);
+            let mut candidate = Candidate::new(&started.id, artifact, cut_ms, self.attempts, model, gate);
+            // Its age begins now: while it was trained it could not be compared.
+            candidate.counted_ms = watermark_ms;
+            self.candidate = Some(candidate);
         }
     }
 
@@ -342,7 +344,7 @@ impl LearnHalf {
 
     fn ask_for_more(&mut self) {
         if let Some(trigger) = &mut self.trigger {
-            trigger.needed = trigger.rows.saturating_mul(MORE_ROWS).max(trigger.needed);
+            trigger.needed = trigger.needed.saturating_mul(MORE_ROWS);
         }
     }
 

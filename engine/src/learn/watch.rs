@@ -7,6 +7,9 @@ use driftmill_models::frame::{ColumnSpec, Frame};
 
 use crate::settings::{DriftSettings, LearnSettings};
 
+/// The log loss of a probability of 0.001: ln 1000.
+const LOSS_MAX: f64 = 6.907_755_278_982_137;
+
 /// A detector at work.
 pub enum WatchKind {
     /// On the loss of the live version.
@@ -98,16 +101,20 @@ impl Watch {
             .collect()
     }
 
-    /// Takes a loss; on a change the alarm in words and the rows since.
+    /// Takes the log loss of a row; on a change the alarm in words and the rows since.
+    ///
+    /// ADWIN's bound is for values from 0 to 1, and one confident mistake has a log loss of 7 and more. So the loss is
+    /// watched up to that of a probability of 0.001, as a share of it: score, effect and threshold are shares too.
     pub(super) fn observe_loss(&mut self, loss: f64) -> Option<(String, u64)> {
         let WatchKind::Loss { detector, last } = &mut self.kind else { return None };
-        let verdict = detector.update(loss);
+        let verdict = detector.update((loss / LOSS_MAX).min(1.0));
         *last = Some(verdict);
         if verdict.status != DriftStatus::Drift {
             return None;
         }
         let since = detector.since_change();
-        let words = format!("{}: the loss changed by {:+.4}, {since} labels after the change", self.name, verdict.effect);
+        let effect = verdict.effect * LOSS_MAX;
+        let words = format!("{}: the log loss changed by {effect:+.4}, {since} labels after the change", self.name);
         Some((words, since))
     }
 

@@ -233,7 +233,10 @@ impl<'d> Read<'_, 'd> {
         let labels = root.table("labels", problems);
         let name: String = labels.get("connector", problems)?;
         match find(SOURCES, &name) {
-            Ok(kind) => kind.open(&labels, &format!("{pipeline}-labels"), problems),
+            Ok(kind) => {
+                let source = root.table("source", problems);
+                kind.open(&labels, &source, &format!("{pipeline}-labels"), problems)
+            },
             Err(message) => {
                 problems.push(labels.key_span("connector"), message, None);
                 None

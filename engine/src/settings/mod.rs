@@ -262,7 +262,7 @@ impl Reader<'_> {
     fn source(&mut self, section: &Section<'_>, pipeline: &str) -> Option<Box<dyn OpenSource>> {
         let name: String = section.require("connector", self.problems)?;
         match find(SOURCES, &name) {
-            Ok(kind) => kind.open(section, &format!("{pipeline}-source"), self.problems),
+            Ok(kind) => kind.open(section, section, &format!("{pipeline}-source"), self.problems),
             Err(message) => {
                 self.problems.push(section.key_span("connector"), message, None);
                 None
