@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use driftmill_config::Component;
 
-use crate::error::ConnectError;
 use crate::encoded::Encoded;
+use crate::error::ConnectError;
 
 /// Why a payload could not be decoded. Its `Display` goes into the dead letter's `driftmill.reason` header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

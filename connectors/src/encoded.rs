@@ -62,7 +62,13 @@ impl Encoded {
     pub fn finish(&mut self, start: usize) {
         assert!(self.arena.len() < u32::MAX as usize, "an epoch's output passed 4 GiB");
         let payload = (start as u32, self.arena.len() as u32);
-        self.entries.push(Slot { key: (0, 0), has_key: false, payload, timestamp_ms: 0, headers: 0 });
+        self.entries.push(Slot {
+            key: (0, 0),
+            has_key: false,
+            payload,
+            timestamp_ms: 0,
+            headers: 0,
+        });
     }
 
     /// Appends a whole record.
@@ -117,7 +123,10 @@ impl Encoded {
             key: slot.has_key.then(|| slice(slot.key)),
             payload: slice(slot.payload),
             timestamp_ms: slot.timestamp_ms,
-            headers: slot.headers.checked_sub(1).map_or(&[], |i| self.headers[i as usize].as_slice()),
+            headers: slot
+                .headers
+                .checked_sub(1)
+                .map_or(&[], |i| self.headers[i as usize].as_slice()),
         }
     }
 

@@ -28,6 +28,11 @@ pub struct ConnectError {
 impl ConnectError {
     /// A new error.
     pub fn new(fault: Fault, place: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { fault, place: place.into(), what: what.into(), remedy: remedy.into() }
+        Self {
+            fault,
+            place: place.into(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
     }
 }

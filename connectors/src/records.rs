@@ -54,7 +54,11 @@ impl Records {
     /// An empty batch for `partition`.
     #[must_use]
     pub fn new(partition: Partition) -> Self {
-        Self { partition, arena: Vec::new(), entries: Vec::new() }
+        Self {
+            partition,
+            arena: Vec::new(),
+            entries: Vec::new(),
+        }
     }
 
     /// The partition that all records come from.
@@ -71,7 +75,12 @@ impl Records {
         }
         let key = self.store(record.key);
         let payload = self.store(record.payload);
-        self.entries.push(Entry { offset: record.offset, timestamp_ms: record.timestamp_ms, key, payload });
+        self.entries.push(Entry {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key,
+            payload,
+        });
         true
     }
 

@@ -95,9 +95,17 @@ pub fn main() -> ExitCode {
         Command::Train { job, segments, out } => return crate::trainer::run_job(&job, &segments, &out),
         Command::Run { config } => run(&config),
         Command::Check { config, offline } => check(&config, offline),
-        Command::Quickstart { length, no_drift, seed, json } => {
-            run_quickstart(&quickstart::Options { length, drift: !no_drift, seed, json })
-        }
+        Command::Quickstart {
+            length,
+            no_drift,
+            seed,
+            json,
+        } => run_quickstart(&quickstart::Options {
+            length,
+            drift: !no_drift,
+            seed,
+            json,
+        }),
         Command::Models { config } => models(&config),
         Command::Reference { check, write } => reference::command(check, write),
     };
@@ -116,7 +124,9 @@ fn complain(text: &str) {
 fn load(config: &Path) -> Result<Settings, u8> {
     let shown = config.display().to_string();
     let text = std::fs::read_to_string(config).map_err(|error| {
-        complain(&format!("cannot read {shown}: {error}; name the configuration of the pipeline"));
+        complain(&format!(
+            "cannot read {shown}: {error}; name the configuration of the pipeline"
+        ));
         WRONG
     })?;
     Settings::parse(&shown, &text).map_err(|problems| {
@@ -183,14 +193,16 @@ fn models(config: &Path) -> u8 {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let registry = crate::registry::Registry::open(Arc::new(LocalDisk), &settings.registry.display().to_string());
+    let registry = crate::registry::Registry::open(Arc::new(LocalDisk), settings.registry.clone());
     let listed = registry.and_then(|registry| registry.list());
     match listed {
         Ok(deployments) if deployments.is_empty() => say("no model was live yet"),
         Ok(deployments) => {
             for deployed in deployments {
-                let time = chrono::DateTime::from_timestamp_millis(deployed.time_ms)
-                    .map_or_else(|| deployed.time_ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+                let time = chrono::DateTime::from_timestamp_millis(deployed.time_ms).map_or_else(
+                    || deployed.time_ms.to_string(),
+                    |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                );
                 say(&format!(
                     "{}@{}  {time}  {}  {}",
                     deployed.version, deployed.epoch, deployed.artifact, deployed.reason

@@ -26,7 +26,7 @@ pub enum Work {
         /// What it writes.
         unit: Unit,
         /// Its record, where it goes to the local log; a replay's is there already.
-        record: Option<EpochRecord>,
+        record: Option<Box<EpochRecord>>,
         /// When its oldest record arrived here.
         arrived: Instant,
     },
@@ -83,14 +83,25 @@ impl Committer {
         let (sender, receiver) = sync_channel(depth);
         let committed = Arc::new(AtomicU64::new(0));
         let failure = Arc::new(Mutex::new(None));
-        let worker = Worker { sink, log, snapshots, committed: Arc::clone(&committed), metrics };
+        let worker = Worker {
+            sink,
+            log,
+            snapshots,
+            committed: Arc::clone(&committed),
+            metrics,
+        };
         let slot = Arc::clone(&failure);
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             if let Err(error) = worker.run(&receiver) {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         })?;
-        Ok(Self { work: Some(sender), committed, failure, thread: Some(thread) })
+        Ok(Self {
+            work: Some(sender),
+            committed,
+            failure,
+            thread: Some(thread),
+        })
     }
 
     /// Hands work over; waits while too much is under way, as long as `go_on` says so.
@@ -98,7 +109,9 @@ impl Committer {
     /// # Errors
     /// What ended the thread.
     pub fn send(&self, work: Work, go_on: &dyn Fn() -> bool) -> Result<bool, CommitError> {
-        let Some(sender) = &self.work else { return Err(self.failure()) };
+        let Some(sender) = &self.work else {
+            return Err(self.failure());
+        };
         let mut work = work;
         loop {
             match sender.try_send(work) {
@@ -131,7 +144,11 @@ impl Committer {
     }
 
     fn failure(&self) -> CommitError {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(CommitError::Gone)
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .unwrap_or(CommitError::Gone)
     }
 
     /// Commits what is under way and ends the thread, waiting at most `patience`. Whether all was committed.
@@ -141,7 +158,9 @@ impl Committer {
     pub fn finish(mut self, patience: Duration) -> Result<bool, CommitError> {
         drop(self.work.take());
         let deadline = Instant::now() + patience;
-        let Some(thread) = self.thread.take() else { return Ok(true) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(true);
+        };
         while !thread.is_finished() {
             if Instant::now() >= deadline {
                 return Ok(false);
@@ -188,12 +207,12 @@ impl Worker {
         Ok(())
     }
 
-    fn commit(&mut self, group: Vec<(Unit, Option<EpochRecord>, Instant)>) -> Result<(), CommitError> {
+    fn commit(&mut self, group: Vec<(Unit, Option<Box<EpochRecord>>, Instant)>) -> Result<(), CommitError> {
         let begun = Instant::now();
         let (mut units, mut records, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
         for (unit, record, when) in group {
             units.push(unit);
-            records.extend(record);
+            records.extend(record.map(|record| *record));
             arrived.push(when);
         }
         self.sink.commit(&units)?;

@@ -94,7 +94,11 @@ impl Metrics {
         let add = Adder { registry: &registry };
         let metrics = Self {
             records: add.counters("driftmill_records_total", "Records by outcome.", &["outcome"])?,
-            dead_letters: add.counters("driftmill_dead_letters_total", "Dead letters by kind of fault.", &["kind"])?,
+            dead_letters: add.counters(
+                "driftmill_dead_letters_total",
+                "Dead letters by kind of fault.",
+                &["kind"],
+            )?,
             epochs: add.counter("driftmill_epochs_total", "Epochs computed.")?,
             epoch_committed: add.gauge("driftmill_epoch_committed", "Number of the last epoch that is durable.")?,
             epoch_rows: add.histogram(powers("driftmill_epoch_rows", "Records of an epoch."))?,
@@ -102,14 +106,20 @@ impl Metrics {
                 "driftmill_score_duration_seconds",
                 "Time to decode, transform, score and encode an epoch.",
             ))?,
-            commit_seconds: add
-                .histogram(seconds("driftmill_commit_duration_seconds", "Time to make a group of epochs durable."))?,
+            commit_seconds: add.histogram(seconds(
+                "driftmill_commit_duration_seconds",
+                "Time to make a group of epochs durable.",
+            ))?,
             commit_epochs: add.histogram(powers("driftmill_commit_epochs", "Epochs that shared a commit."))?,
             latency: add.histogram(seconds(
                 "driftmill_end_to_end_latency_seconds",
                 "From the arrival of an epoch's oldest record to its durable outputs, once for each output.",
             ))?,
-            lag: add.gauges("driftmill_source_lag_records", "Records not read yet, by stream.", &["stream"])?,
+            lag: add.gauges(
+                "driftmill_source_lag_records",
+                "Records not read yet, by stream.",
+                &["stream"],
+            )?,
             troubles: add.gauges(
                 "driftmill_source_troubles",
                 "Temporary troubles with the brokers that were retried since the start, by stream.",
@@ -117,15 +127,25 @@ impl Metrics {
             )?,
             buffered_bytes: add.gauge("driftmill_buffered_bytes", "Bytes of input that wait for an epoch.")?,
             snapshot_bytes: add.gauges("driftmill_snapshot_bytes", "Bytes of the newest snapshot.", &["kind"])?,
-            snapshot_time: add.float("driftmill_snapshot_last_timestamp_seconds", "When the newest snapshot was made.")?,
+            snapshot_time: add.float(
+                "driftmill_snapshot_last_timestamp_seconds",
+                "When the newest snapshot was made.",
+            )?,
             snapshot_failures: add.counter("driftmill_snapshot_failures_total", "Snapshots that could not be kept.")?,
-            watermark_seconds: add.float("driftmill_watermark_timestamp_seconds", "Event time of the newest record.")?,
+            watermark_seconds: add.float(
+                "driftmill_watermark_timestamp_seconds",
+                "Event time of the newest record.",
+            )?,
             dictionary_bytes: add.gauge("driftmill_dictionary_bytes", "Bytes of the category dictionaries.")?,
             version: add.floats("driftmill_model_version_info", "1 for the live version.", &["version"])?,
             swaps: add.counter("driftmill_swaps_total", "Changes of the live model.")?,
             verdicts: add.counters("driftmill_gate_verdicts_total", "Answers of the gate.", &["verdict"])?,
             jobs: add.counters("driftmill_jobs_total", "Training jobs by how they ended.", &["outcome"])?,
-            quarantined: add.counters("driftmill_quarantined_rows_total", "Labelled rows held back, by rule.", &["reason"])?,
+            quarantined: add.counters(
+                "driftmill_quarantined_rows_total",
+                "Labelled rows held back, by rule.",
+                &["reason"],
+            )?,
             labels: add.counters("driftmill_labels_total", "Labels by what became of them.", &["outcome"])?,
             waiting_rows: add.gauge("driftmill_waiting_rows", "Rows that wait for their label.")?,
             buffer_rows: add.gauge("driftmill_buffer_rows", "Labelled rows kept for training.")?,
@@ -196,8 +216,12 @@ impl Metrics {
 
     /// A snapshot was published.
     pub(crate) fn snapshot(&self, written: u64, total: u64) {
-        self.snapshot_bytes.with_label_values(&["written"]).set(i64::try_from(written).unwrap_or(i64::MAX));
-        self.snapshot_bytes.with_label_values(&["total"]).set(i64::try_from(total).unwrap_or(i64::MAX));
+        self.snapshot_bytes
+            .with_label_values(&["written"])
+            .set(i64::try_from(written).unwrap_or(i64::MAX));
+        self.snapshot_bytes
+            .with_label_values(&["total"])
+            .set(i64::try_from(total).unwrap_or(i64::MAX));
         self.snapshot_time.set(now_seconds());
     }
 
@@ -216,8 +240,10 @@ impl Metrics {
             let counter = self.labels.with_label_values(&[outcome]);
             counter.inc_by(total.saturating_sub(counter.get()));
         }
-        self.waiting_rows.set(i64::try_from(counts.waiting_rows).unwrap_or(i64::MAX));
-        self.buffer_rows.set(i64::try_from(learn.buffer.rows()).unwrap_or(i64::MAX));
+        self.waiting_rows
+            .set(i64::try_from(counts.waiting_rows).unwrap_or(i64::MAX));
+        self.buffer_rows
+            .set(i64::try_from(learn.buffer.rows()).unwrap_or(i64::MAX));
         for watch in &learn.watches {
             self.drift(watch);
         }
@@ -232,7 +258,9 @@ impl Metrics {
         self.quality.reset();
         for found in learn.quality.report(matured_until_ms) {
             let index = (found.version.0 as usize).checked_sub(1);
-            let Some(version) = index.and_then(|index| versions.get(index)) else { continue };
+            let Some(version) = index.and_then(|index| versions.get(index)) else {
+                continue;
+            };
             for (metric, value) in [
                 ("log_loss", found.total.log_loss),
                 ("brier", found.total.brier),
@@ -241,7 +269,9 @@ impl Metrics {
                 ("roc_auc", found.total.roc_auc),
                 ("labels", found.total.rows as f64),
             ] {
-                self.quality.with_label_values(&[version.name.as_str(), metric]).set(value);
+                self.quality
+                    .with_label_values(&[version.name.as_str(), metric])
+                    .set(value);
             }
         }
     }
@@ -293,7 +323,10 @@ impl Metrics {
 }
 
 fn now_seconds() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 struct Adder<'a> {

@@ -122,7 +122,10 @@ impl Observer for Story {
         match happening {
             Happening::Ready => {
                 told.ready = true;
-                self.line("ready", "payments begin; the first 20,000 outcomes make the first model");
+                self.line(
+                    "ready",
+                    "payments begin; the first 20,000 outcomes make the first model",
+                );
             }
             Happening::Drift(alarm) => {
                 told.alarms += u64::from(alarm.starts_with("concept"));
@@ -130,7 +133,10 @@ impl Observer for Story {
             }
             Happening::Quarantined { rows, why, .. } => {
                 if told.quarantined == 0 {
-                    self.line("bad data", &format!("{why}: such rows are quarantined, nothing is trained on them"));
+                    self.line(
+                        "bad data",
+                        &format!("{why}: such rows are quarantined, nothing is trained on them"),
+                    );
                 }
                 told.quarantined += rows;
             }
@@ -143,7 +149,10 @@ impl Observer for Story {
                 self.line("gate", &format!("{verdict}: {reason}"));
             }
             Happening::Live { version, took } => {
-                self.line("swap", &format!("{version} is live, after {} µs, no record waited", took.as_micros()));
+                self.line(
+                    "swap",
+                    &format!("{version} is live, after {} µs, no record waited", took.as_micros()),
+                );
             }
         }
     }
@@ -165,7 +174,11 @@ pub fn run(options: &Options) -> Result<Report, String> {
     drop(listener);
     let text = configured(&broker.brokers, &folder.0, &http.to_string());
     let settings = Settings::parse("quickstart.toml", &text).map_err(|problems| problems.render())?;
-    let story = Arc::new(Story { begun: Instant::now(), silent: options.json, told: Mutex::default() });
+    let story = Arc::new(Story {
+        begun: Instant::now(),
+        silent: options.json,
+        told: Mutex::default(),
+    });
     if !options.json {
         let head = format!(
             "driftmill {} · pipeline payments · embedded broker {} · metrics http://{http}/metrics\n",
@@ -184,12 +197,17 @@ pub fn run(options: &Options) -> Result<Report, String> {
         status: Arc::new(Status::default()),
     };
     let server = serve(&settings, &around)?;
-    let world = World { brokers: broker.brokers.clone(), options: options.clone() };
+    let world = World {
+        brokers: broker.brokers.clone(),
+        options: options.clone(),
+    };
     let feeder = world.feed(Arc::clone(&around.stop), Arc::clone(&metrics), Arc::clone(&story));
     let config = folder.0.join("quickstart.toml");
     let outcome = crate::daemon::run(settings, &config, &around);
     around.stop.store(true, Ordering::Release);
-    let fed = feeder.join().map_err(|_| "the generator ended unexpectedly; please report it".to_owned())?;
+    let fed = feeder
+        .join()
+        .map_err(|_| "the generator ended unexpectedly; please report it".to_owned())?;
     server.shutdown_background();
     let summary = outcome.map_err(|error| error.to_string())?;
     Ok(report(&fed?, summary, &story.told()))
@@ -248,7 +266,9 @@ fn report(fed: &Fed, summary: Summary, told: &Told) -> Report {
 fn peak_memory_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default();
+    let kib: f64 = line
+        .and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default();
     kib / 1024.0
 }
 
@@ -259,7 +279,10 @@ fn configured(brokers: &str, folder: &Path, http: &str) -> String {
         format!("state_dir = \"{}\"", folder.join("state").display()),
         format!("listen = \"{http}\""),
     ];
-    REPLACED.iter().zip(&values).fold(CONFIG.to_owned(), |text, (old, new)| text.replace(old, new))
+    REPLACED
+        .iter()
+        .zip(&values)
+        .fold(CONFIG.to_owned(), |text, (old, new)| text.replace(old, new))
 }
 
 fn serve(settings: &Settings, around: &Surroundings) -> Result<tokio::runtime::Runtime, String> {
@@ -285,8 +308,12 @@ impl Broker {
     fn start() -> Result<Self, String> {
         let (started, start) = channel();
         let (stop, stopped): (_, Receiver<()>) = channel();
-        let topics =
-            [("payments", PARTITIONS), ("payments.outcomes", PARTITIONS), ("payments.predictions", 1), ("payments.dead", 1)];
+        let topics = [
+            ("payments", PARTITIONS),
+            ("payments.outcomes", PARTITIONS),
+            ("payments.predictions", 1),
+            ("payments.dead", 1),
+        ];
         let run = move || {
             let mock = Mock::start(&topics);
             let told = mock.as_ref().map(Mock::brokers).map_err(ToString::to_string);
@@ -297,7 +324,11 @@ impl Broker {
         let thread = std::thread::Builder::new().name("broker".to_owned()).spawn(run);
         let thread = thread.map_err(|error| format!("the system gives no thread: {error}"))?;
         let brokers = start.recv().map_err(|error| error.to_string())??;
-        Ok(Self { brokers, stop, thread: Some(thread) })
+        Ok(Self {
+            brokers,
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -365,8 +396,7 @@ impl World {
         }
         let connection = Connection::plain(&self.brokers);
         let topics = ["payments".to_owned(), "payments.outcomes".to_owned()];
-        let mut producer =
-            Producer::connect(&connection, "generator", &topics).map_err(|error| error.to_string())?;
+        let mut producer = Producer::connect(&connection, "generator", &topics).map_err(|error| error.to_string())?;
         let mut payments = Payments::new(self.config());
         let backlog = || {
             let lag = |stream: &str| metrics.lag.with_label_values(&[stream]).get();

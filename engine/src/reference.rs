@@ -36,8 +36,14 @@ pub fn render() -> String {
     list("Sinks", &mut SINKS.iter().map(|entry| *entry as &dyn Component));
     list("Codecs", &mut CODECS.iter().map(|entry| *entry as &dyn Component));
     list("Encoders", &mut ENCODERS.iter().map(|entry| *entry as &dyn Component));
-    list("Learners, row by row", &mut LEARNERS.iter().map(|entry| *entry as &dyn Component));
-    list("Learners, on a training set", &mut BATCH_LEARNERS.iter().map(|entry| *entry as &dyn Component));
+    list(
+        "Learners, row by row",
+        &mut LEARNERS.iter().map(|entry| *entry as &dyn Component),
+    );
+    list(
+        "Learners, on a training set",
+        &mut BATCH_LEARNERS.iter().map(|entry| *entry as &dyn Component),
+    );
     list("Detectors", &mut DETECTORS.iter().map(|entry| *entry as &dyn Component));
     let mut text = text.trim_end().to_owned();
     text.push('\n');
@@ -65,7 +71,9 @@ pub fn command(check: bool, write: bool) -> u8 {
     if check {
         match std::fs::read_to_string(file()) {
             Ok(committed) if committed == text => return 0,
-            Ok(_) => tell(format!("{FILE} is stale: run `cargo run -- reference --write` and commit it")),
+            Ok(_) => tell(format!(
+                "{FILE} is stale: run `cargo run -- reference --write` and commit it"
+            )),
             Err(error) => tell(format!("cannot read {FILE}: {error}; run this in the source tree")),
         }
         return 1;
@@ -80,6 +88,9 @@ mod tests {
     #[test]
     fn the_committed_reference_is_fresh() {
         let committed = std::fs::read_to_string(file()).unwrap_or_default();
-        assert!(committed == render(), "{FILE} is stale: run `cargo run -- reference --write` and commit it");
+        assert!(
+            committed == render(),
+            "{FILE} is stale: run `cargo run -- reference --write` and commit it"
+        );
     }
 }

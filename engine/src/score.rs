@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
+};
 use driftmill_connectors::{BadRecord, ConnectError, Decoder, Encoded, Encoder, Header};
 use driftmill_models::dictionary::Dictionaries;
 use driftmill_models::frame::{Column, ColumnKind, Frame, MISSING};
@@ -31,7 +33,11 @@ impl Deployment {
     /// No model is live.
     #[must_use]
     pub fn none() -> Self {
-        Self { version: String::new(), id: VersionId::default(), model: None }
+        Self {
+            version: String::new(),
+            id: VersionId::default(),
+            model: None,
+        }
     }
 }
 
@@ -75,7 +81,12 @@ impl Topics {
     /// The stream and index of a topic.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<(Stream, u16)> {
-        let at = |topics: &[String]| topics.iter().position(|topic| topic == name).and_then(|at| u16::try_from(at).ok());
+        let at = |topics: &[String]| {
+            topics
+                .iter()
+                .position(|topic| topic == name)
+                .and_then(|at| u16::try_from(at).ok())
+        };
         let source = at(&self.source).map(|at| (Stream::Source, at));
         source.or_else(|| at(&self.labels).map(|at| (Stream::Labels, at)))
     }
@@ -98,7 +109,9 @@ pub enum ScoreError {
     #[error("{0}")]
     Connect(#[from] ConnectError),
     /// A record cannot be processed and there is no place for it.
-    #[error("{at}: {reason}; set `dead_letters` in [source] to a topic for such records, then start again: nothing is lost, the record will be read again")]
+    #[error(
+        "{at}: {reason}; set `dead_letters` in [source] to a topic for such records, then start again: nothing is lost, the record will be read again"
+    )]
     NoDeadLetters {
         /// Topic, partition, offset.
         at: String,
@@ -134,8 +147,13 @@ impl ScoreHalf {
     /// A type that a codec has no form for.
     pub fn new(plan: Arc<Plan>, topics: &Topics) -> Result<Self, ConnectError> {
         let decoder = plan.source_codec.decoder(Arc::clone(plan.transform.read_schema()))?;
-        let mut fields: Vec<Field> =
-            plan.transform.output_schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = plan
+            .transform
+            .output_schema()
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone())
+            .collect();
         if plan.model.is_some() {
             fields.push(Field::new("prediction", DataType::Float64, true));
         }
@@ -146,7 +164,15 @@ impl ScoreHalf {
             Some(learn) => LabelReader::new(&learn.labels.from)?,
             None => None,
         };
-        Ok(Self { plan, topics: topics.clone(), label_reader, decoder, encoder, output, scratch: Scratch::default() })
+        Ok(Self {
+            plan,
+            topics: topics.clone(),
+            label_reader,
+            decoder,
+            encoder,
+            output,
+            scratch: Scratch::default(),
+        })
     }
 
     /// Gives every source record of `input` its outcome.
@@ -170,24 +196,39 @@ impl ScoreHalf {
         let good = good_rows(payloads.len(), &decoded.bad);
         let transformed = self.plan.transform.apply(&decoded.batch);
         for (row, reason) in transformed.failed {
-            let bad = BadRecord { kind: "sql", column: None, detail: reason };
+            let bad = BadRecord {
+                kind: "sql",
+                column: None,
+                detail: reason,
+            };
             dead.push(input, &input.source[original(good.as_deref(), row)], &bad)?;
         }
         let kept: Vec<RowRef> = match &transformed.rows {
-            None => (0..decoded.batch.num_rows()).map(|row| input.source[original(good.as_deref(), row)]).collect(),
-            Some(rows) => {
-                rows.iter().map(|row| input.source[original(good.as_deref(), *row as usize)]).collect()
-            }
+            None => (0..decoded.batch.num_rows())
+                .map(|row| input.source[original(good.as_deref(), row)])
+                .collect(),
+            Some(rows) => rows
+                .iter()
+                .map(|row| input.source[original(good.as_deref(), *row as usize)])
+                .collect(),
         };
         let batch = transformed.batch;
         let (frame, scores) = self.predict(&batch, deployment, dictionaries)?;
-        let ids = self.plan.columns.position(Role::Id).map(|column| text(batch.column(column))).transpose()?;
+        let ids = self
+            .plan
+            .columns
+            .position(Role::Id)
+            .map(|column| text(batch.column(column)))
+            .transpose()?;
         let mut predictions = Encoded::default();
         let output = self.output_batch(input, &batch, &kept, &scores)?;
-        self.encoder.encode(&output, &self.suffix(deployment, stamp)?, &mut predictions)?;
+        self.encoder
+            .encode(&output, &self.suffix(deployment, stamp)?, &mut predictions)?;
         for (row, source) in kept.iter().enumerate() {
             let record = record(input, source);
-            let key = ids.as_ref().map_or(record.key, |ids| ids.is_valid(row).then(|| ids.value(row).as_bytes()));
+            let key = ids
+                .as_ref()
+                .map_or(record.key, |ids| ids.is_valid(row).then(|| ids.value(row).as_bytes()));
             predictions.set(row, key, record.timestamp_ms);
         }
         let predictions = self.leave_out_oversized(input, &kept, predictions, &mut dead)?;
@@ -234,7 +275,14 @@ impl ScoreHalf {
             return Ok((None, Vec::new()));
         }
         let mut columns = Vec::with_capacity(self.plan.columns.features.len());
-        for (index, (&column, spec)) in self.plan.columns.features.iter().zip(&self.plan.columns.specs).enumerate() {
+        for (index, (&column, spec)) in self
+            .plan
+            .columns
+            .features
+            .iter()
+            .zip(&self.plan.columns.specs)
+            .enumerate()
+        {
             columns.push(match spec.kind {
                 ColumnKind::Number => Column::F64(numbers(batch.column(column))?),
                 ColumnKind::Category => Column::Code(codes(batch.column(column), index, dictionaries)?),
@@ -314,7 +362,15 @@ impl ScoreHalf {
                 continue;
             }
             let detail = format!("the prediction has {} bytes, its topic takes {limit}", size(row));
-            dead.push(input, source, &BadRecord { kind: "too-large", column: None, detail })?;
+            dead.push(
+                input,
+                source,
+                &BadRecord {
+                    kind: "too-large",
+                    column: None,
+                    detail,
+                },
+            )?;
         }
         Ok(fitting)
     }
@@ -346,13 +402,24 @@ impl ScoreHalf {
             Some(column) => numbers(batch.column(column))?.into_iter().map(usable_weight).collect(),
             None => vec![1.0; kept.len()],
         };
-        Ok(Examples { keys, time_ms, frame, scores, version: deployment.id, weights })
+        Ok(Examples {
+            keys,
+            time_ms,
+            frame,
+            scores,
+            version: deployment.id,
+            weights,
+        })
     }
 }
 
 /// A weight that learners may rely on: missing, negative or infinite ones count as 1.
 fn usable_weight(weight: f64) -> f64 {
-    if weight.is_finite() && weight > 0.0 { weight } else { 1.0 }
+    if weight.is_finite() && weight > 0.0 {
+        weight
+    } else {
+        1.0
+    }
 }
 
 fn record<'a>(input: &'a EpochInput, row: &RowRef) -> driftmill_connectors::Record<'a> {
@@ -365,7 +432,12 @@ fn good_rows(rows: usize, bad: &[(usize, BadRecord)]) -> Option<Vec<u32>> {
         return None;
     }
     let mut bad = bad.iter().map(|(row, _)| *row).peekable();
-    Some((0..rows).filter(|row| bad.next_if_eq(row).is_none()).map(|row| row as u32).collect())
+    Some(
+        (0..rows)
+            .filter(|row| bad.next_if_eq(row).is_none())
+            .map(|row| row as u32)
+            .collect(),
+    )
 }
 
 fn original(good: Option<&[u32]>, row: usize) -> usize {
@@ -391,7 +463,10 @@ fn codes(column: &ArrayRef, index: usize, dictionaries: &mut Dictionaries) -> Re
     let Some(dictionary) = dictionaries.get_mut(index) else {
         return Err(ScoreError::Internal(format!("feature {index} has no dictionary")));
     };
-    Ok(values.iter().map(|value| value.map_or(MISSING, |value| dictionary.intern(value))).collect())
+    Ok(values
+        .iter()
+        .map(|value| value.map_or(MISSING, |value| dictionary.intern(value)))
+        .collect())
 }
 
 /// Dead letters of one epoch.
@@ -404,7 +479,12 @@ struct DeadLetters<'a> {
 
 impl<'a> DeadLetters<'a> {
     fn new(plan: &'a Plan, topics: &'a Topics) -> Self {
-        Self { plan, topics, letters: Encoded::default(), kinds: Vec::new() }
+        Self {
+            plan,
+            topics,
+            letters: Encoded::default(),
+            kinds: Vec::new(),
+        }
     }
 
     fn push(&mut self, input: &EpochInput, row: &RowRef, bad: &BadRecord) -> Result<(), ScoreError> {
@@ -412,8 +492,14 @@ impl<'a> DeadLetters<'a> {
         let record = record(input, row);
         let topic = self.topics.name(*lane);
         if !self.plan.dead_letters {
-            let at = format!("topic {topic}, partition {}, offset {}", lane.partition.partition, record.offset);
-            return Err(ScoreError::NoDeadLetters { at, reason: bad.to_string() });
+            let at = format!(
+                "topic {topic}, partition {}, offset {}",
+                lane.partition.partition, record.offset
+            );
+            return Err(ScoreError::NoDeadLetters {
+                at,
+                reason: bad.to_string(),
+            });
         }
         match self.kinds.iter_mut().find(|(kind, _)| *kind == bad.kind) {
             Some((_, count)) => *count += 1,

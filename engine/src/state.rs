@@ -131,7 +131,11 @@ impl PipelineState {
 
     fn make_live(&mut self, version: &str, artifact: &str, epoch: u64) {
         self.previous = self.live;
-        self.versions.push(Version { name: version.to_owned(), artifact: artifact.to_owned(), since: epoch });
+        self.versions.push(Version {
+            name: version.to_owned(),
+            artifact: artifact.to_owned(),
+            since: epoch,
+        });
         self.live = VersionId(self.versions.len() as u32);
     }
 
@@ -147,7 +151,10 @@ impl PipelineState {
         self.learn = learn_half(new);
         self.dictionaries = Dictionaries::new(&new.columns.specs, DICTIONARY_BYTES_MAX);
         if old.learn.is_some() {
-            tracing::warn!(epoch, "features or learning changed: waiting rows, buffer and detectors begin anew");
+            tracing::warn!(
+                epoch,
+                "features or learning changed: waiting rows, buffer and detectors begin anew"
+            );
         }
     }
 
@@ -197,21 +204,37 @@ impl PipelineState {
         self.watermark_ms = known.then_some(watermark);
         self.positions.clear();
         for _ in 0..reader.count(17)? {
-            let stream = if reader.u8()? == 1 { Stream::Labels } else { Stream::Source };
-            let lane = LaneName { stream, topic: reader.str()?.to_owned(), partition: reader.u32()? as i32 };
+            let stream = if reader.u8()? == 1 {
+                Stream::Labels
+            } else {
+                Stream::Source
+            };
+            let lane = LaneName {
+                stream,
+                topic: reader.str()?.to_owned(),
+                partition: reader.u32()? as i32,
+            };
             self.positions.insert(lane, reader.u64()? as i64);
         }
         let totals = &mut self.totals;
-        for count in
-            [&mut totals.input, &mut totals.scored, &mut totals.filtered, &mut totals.dead, &mut totals.labels]
-        {
+        for count in [
+            &mut totals.input,
+            &mut totals.scored,
+            &mut totals.filtered,
+            &mut totals.dead,
+            &mut totals.labels,
+        ] {
             *count = reader.u64()?;
         }
         self.versions.clear();
         for _ in 0..reader.count(16)? {
             let name = reader.str()?.to_owned();
             let artifact = reader.str()?.to_owned();
-            self.versions.push(Version { name, artifact, since: reader.u64()? });
+            self.versions.push(Version {
+                name,
+                artifact,
+                since: reader.u64()?,
+            });
         }
         self.live = VersionId(reader.u32()?);
         self.previous = VersionId(reader.u32()?);
@@ -227,7 +250,8 @@ impl State for PipelineState {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         // The head changes with every epoch, so the epoch is its stamp.
         chunks.chunk(HEAD, self.epoch, &mut |out| self.write_head(out));
-        self.dictionaries.save(&mut Within::new(&self.prefix(DICTIONARIES), chunks));
+        self.dictionaries
+            .save(&mut Within::new(&self.prefix(DICTIONARIES), chunks));
         if let Some(learn) = &self.learn {
             learn.save(&mut Within::new(&self.prefix(LEARN), chunks));
         }
@@ -242,7 +266,9 @@ impl State for PipelineState {
             .map_err(|error| error.within(&prefix))?;
         let prefix = self.prefix(LEARN);
         match &mut self.learn {
-            Some(learn) => learn.restore(&WithinSource::new(&prefix, chunks)).map_err(|error| error.within(&prefix)),
+            Some(learn) => learn
+                .restore(&WithinSource::new(&prefix, chunks))
+                .map_err(|error| error.within(&prefix)),
             None => Ok(()),
         }
     }

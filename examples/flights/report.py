@@ -14,6 +14,7 @@ predictions (each names its model); jobs, the alarms that asked for them and the
 import argparse
 import collections
 import json
+import time
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -48,10 +49,13 @@ def read(brokers, topic):
 
 
 def drain(consumer, partitions):
-    ended = set()
+    ended, last = set(), time.monotonic()
     while len(ended) < partitions:
-        batch = consumer.consume(10_000, timeout=30)
-        if not batch:
+        # It waits until the batch is full or the time is over, so the time is short.
+        batch = consumer.consume(10_000, timeout=0.2)
+        if batch:
+            last = time.monotonic()
+        elif time.monotonic() - last > 30:
             raise SystemExit("flights: Kafka gave nothing for 30 s before the end of a topic")
         for message in batch:
             error = message.error()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -13,6 +13,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -252,6 +253,24 @@ impl Broker {
         let results = block_on(self.admin().create_topics([&topic], &admin_options())).expect("Kafka creates topics");
         for result in results {
             result.unwrap_or_else(|(topic, code)| panic!("cannot create {topic}: {code}"));
+        }
+        self.await_topic(name);
+    }
+
+    /// A broker that is busy knows a topic some time after the controller has made it.
+    fn await_topic(&self, name: &str) {
+        let admin = self.admin();
+        let until = Instant::now() + PATIENCE;
+        let known = || {
+            let metadata = admin.inner().fetch_metadata(Some(name), PATIENCE).ok()?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+            let led = |partition: &MetadataPartition| partition.leader() >= 0;
+            (topic.error().is_none() && !topic.partitions().is_empty() && topic.partitions().iter().all(led))
+                .then_some(())
+        };
+        while known().is_none() {
+            assert!(Instant::now() < until, "topic {name} was made and is not there");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -123,6 +123,9 @@ fn topics(section: &Section<'_>, problems: &mut Problems) -> Option<Vec<String>>
     }
 }
 
+/// A position and the end of its partition; or the bounds that it is out of.
+type Resolved = Result<(i64, i64), (i64, i64)>;
+
 struct OpenKafka {
     connection: Connection,
     topics: Vec<String>,
@@ -295,7 +298,7 @@ impl KafkaSource {
     }
 
     /// The position of `start` and the end of the partition, or the bounds that it is out of.
-    fn resolve(&mut self, partition: Partition, start: Start) -> Result<Result<(i64, i64), (i64, i64)>, ConnectError> {
+    fn resolve(&mut self, partition: Partition, start: Start) -> Result<Resolved, ConnectError> {
         let asked = Instant::now();
         loop {
             let (oldest, newest) = self.bounds(partition)?;

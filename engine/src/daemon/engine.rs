@@ -12,11 +12,11 @@ use driftmill_models::model::Model;
 use crate::clock::Clock;
 use crate::committer::{Committer, Work};
 use crate::daemon::plans::PlanBook;
+use crate::daemon::training::Trainers;
 use crate::daemon::{DRAIN_MAX, Happening, Observer, RunError, Status, Summary, VersionSummary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
 use crate::intake::{Cut, EpochInput, Intake, LaneId, LaneRange, ReaderEvent, ReaderHandle, Stream};
 use crate::metrics::Metrics;
-use crate::daemon::training::Trainers;
 use crate::registry::{Deployment as Deployed, Registry};
 use crate::score::{Deployment, ScoreHalf, Scored, Stamp, Topics};
 use crate::settings::{Plan, Settings};
@@ -73,7 +73,11 @@ pub(super) struct Engine {
 
 impl Engine {
     fn lane_name(&self, id: LaneId) -> LaneName {
-        LaneName { stream: id.stream, topic: self.topics.name(id).to_owned(), partition: id.partition.partition }
+        LaneName {
+            stream: id.stream,
+            topic: self.topics.name(id).to_owned(),
+            partition: id.partition.partition,
+        }
     }
 
     /// Tells what happens, unless it is only replayed.
@@ -126,7 +130,9 @@ impl Engine {
             Err(RecvTimeoutError::Timeout) => None,
             // The reader's thread has panicked; its handle will be dropped with the engine.
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(RunError::Recovery("a reading thread ended unexpectedly; please report it".to_owned()));
+                return Err(RunError::Recovery(
+                    "a reading thread ended unexpectedly; please report it".to_owned(),
+                ));
             }
         };
         let now = Instant::now();
@@ -146,7 +152,12 @@ impl Engine {
             SourceEvent::Records(records) => self.intake.push(lane(records.partition()), records, now),
             SourceEvent::End { partition, next } => self.intake.reached_end(lane(partition), next),
             SourceEvent::Added(partition) => self.add_partition(lane(partition), now),
-            SourceEvent::Gap { partition, expected, oldest, newest } => {
+            SourceEvent::Gap {
+                partition,
+                expected,
+                oldest,
+                newest,
+            } => {
                 let name = self.lane_name(lane(partition));
                 return Err(gap(&name, expected, oldest, newest));
             }
@@ -159,10 +170,14 @@ impl Engine {
         let name = self.lane_name(id);
         tracing::info!(topic = name.topic, partition = name.partition, "a new partition joins");
         self.intake.add(id, 0, now);
-        self.pending.push(Event::PartitionAdded { topic: name.topic, partition: name.partition });
+        self.pending.push(Event::PartitionAdded {
+            topic: name.topic,
+            partition: name.partition,
+        });
         let lanes = self.intake.lanes().filter(|(known, _)| known.stream == id.stream);
-        let mut positions: Vec<(Partition, Start)> =
-            lanes.map(|(id, lane)| (id.partition, Start::Offset(lane.received()))).collect();
+        let mut positions: Vec<(Partition, Start)> = lanes
+            .map(|(id, lane)| (id.partition, Start::Offset(lane.received())))
+            .collect();
         if let Some(added) = positions.iter_mut().find(|(partition, _)| *partition == id.partition) {
             added.1 = Start::Oldest;
         }
@@ -174,7 +189,9 @@ impl Engine {
     fn report(&self) {
         let bytes = self.intake.bytes();
         let starving = self.intake.is_starving();
-        self.metrics.buffered_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics
+            .buffered_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         for (stream, reader) in &self.readers {
             reader.report(bytes, starving);
             let name = match stream {
@@ -218,7 +235,11 @@ impl Engine {
             offsets: self.offsets(&input),
         };
         let local = self.settings.pipeline.delivery == Delivery::AtLeastOnce;
-        let work = Work::Epoch { unit, record: local.then_some(record), arrived };
+        let work = Work::Epoch {
+            unit,
+            record: local.then(|| Box::new(record)),
+            arrived,
+        };
         let go_on = || !self.stop.load(Ordering::Acquire);
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
@@ -246,15 +267,32 @@ impl Engine {
         let found = hash_outputs(&scored);
         if found != record.outputs || counts(&input, &scored) != record.counts {
             let (expected, code) = (record.outputs.clone(), record.code.clone());
-            return Err(RunError::Diverged { epoch: record.epoch, expected, found, code });
+            return Err(RunError::Diverged {
+                epoch: record.epoch,
+                expected,
+                found,
+                code,
+            });
         }
         self.last_time_ms = record.time_ms;
         self.advance(&input, record);
         if emit {
             let offsets = self.offsets(&input);
-            let unit = Unit { epoch: record.epoch, outputs: outputs_of(&mut scored), record: Vec::new(), offsets };
+            let unit = Unit {
+                epoch: record.epoch,
+                outputs: outputs_of(&mut scored),
+                record: Vec::new(),
+                offsets,
+            };
             let go_on = || !self.stop.load(Ordering::Acquire);
-            self.handed_over &= self.committer.send(Work::Epoch { unit, record: None, arrived }, &go_on)?;
+            self.handed_over &= self.committer.send(
+                Work::Epoch {
+                    unit,
+                    record: None,
+                    arrived,
+                },
+                &go_on,
+            )?;
         }
         self.learn(&scored, record.epoch)
     }
@@ -267,8 +305,16 @@ impl Engine {
                 self.switch_plan(plan, epoch)?;
             }
             if let Event::PartitionAdded { topic, partition } = event {
-                let stream = if self.topics.source.contains(topic) { Stream::Source } else { Stream::Labels };
-                let name = LaneName { stream, topic: topic.clone(), partition: *partition };
+                let stream = if self.topics.source.contains(topic) {
+                    Stream::Source
+                } else {
+                    Stream::Labels
+                };
+                let name = LaneName {
+                    stream,
+                    topic: topic.clone(),
+                    partition: *partition,
+                };
                 self.state.positions.entry(name).or_insert(0);
             }
             self.apply_to_learning(event, epoch, time_ms)?;
@@ -277,7 +323,10 @@ impl Engine {
                 self.deploy()?;
                 self.metrics.swaps.inc();
                 let took = swapped.elapsed();
-                self.notice(Happening::Live { version: self.deployment.version.clone(), took });
+                self.notice(Happening::Live {
+                    version: self.deployment.version.clone(),
+                    took,
+                });
             }
         }
         Ok(())
@@ -317,7 +366,11 @@ impl Engine {
         if let (Some(version), Some(_)) = (self.state.version(self.state.live), &self.plan.model) {
             let (name, artifact) = (version.name.clone(), version.artifact.clone());
             let model = self.model(&name, &artifact)?;
-            self.deployment = Deployment { version: name, id: self.state.live, model: Some(model) };
+            self.deployment = Deployment {
+                version: name,
+                id: self.state.live,
+                model: Some(model),
+            };
         }
         self.metrics.live(&self.deployment.version);
         Ok(())
@@ -326,8 +379,13 @@ impl Engine {
     fn score_epoch(&mut self, input: &EpochInput, epoch: u64) -> Result<Scored, RunError> {
         let timer = self.metrics.score_seconds.start_timer();
         let plan = Arc::clone(&self.plan);
-        let stamp = Stamp { epoch, plan: &plan.hash };
-        let scored = self.score.score(input, &self.deployment, &mut self.state.dictionaries, stamp)?;
+        let stamp = Stamp {
+            epoch,
+            plan: &plan.hash,
+        };
+        let scored = self
+            .score
+            .score(input, &self.deployment, &mut self.state.dictionaries, stamp)?;
         timer.observe_duration();
         for (kind, count) in &scored.dead_kinds {
             self.metrics.dead_letters.with_label_values(&[*kind]).inc_by(*count);
@@ -335,17 +393,15 @@ impl Engine {
         Ok(scored)
     }
 
-    fn record(
-        &self,
-        input: &EpochInput,
-        epoch: u64,
-        time_ms: i64,
-        events: Vec<Event>,
-        scored: &Scored,
-    ) -> EpochRecord {
+    fn record(&self, input: &EpochInput, epoch: u64, time_ms: i64, events: Vec<Event>, scored: &Scored) -> EpochRecord {
         let ranges = input.ranges.iter().map(|range| {
             let name = self.lane_name(range.lane);
-            Range { topic: name.topic, partition: name.partition, start: range.start, end: range.end }
+            Range {
+                topic: name.topic,
+                partition: name.partition,
+                start: range.start,
+                end: range.end,
+            }
         });
         EpochRecord {
             pipeline: self.settings.pipeline.name.clone(),
@@ -385,13 +441,18 @@ impl Engine {
         if let Some(watermark) = record.watermark_ms {
             self.metrics.watermark_seconds.set(watermark as f64 / 1e3);
         }
-        self.metrics.dictionary_bytes.set(i64::try_from(self.state.dictionaries.bytes()).unwrap_or(i64::MAX));
+        self.metrics
+            .dictionary_bytes
+            .set(i64::try_from(self.state.dictionaries.bytes()).unwrap_or(i64::MAX));
     }
 
     fn count(&self, counts: &Counts) {
-        for (outcome, count) in
-            [("scored", counts.scored), ("filtered", counts.filtered), ("dead_letter", counts.dead), ("label", counts.labels)]
-        {
+        for (outcome, count) in [
+            ("scored", counts.scored),
+            ("filtered", counts.filtered),
+            ("dead_letter", counts.dead),
+            ("label", counts.labels),
+        ] {
             self.metrics.records.with_label_values(&[outcome]).inc_by(count);
         }
     }
@@ -418,9 +479,16 @@ impl Engine {
                         range.topic
                     )));
                 };
-                let partition = Partition { topic, partition: range.partition };
+                let partition = Partition {
+                    topic,
+                    partition: range.partition,
+                };
                 let lane = LaneId { stream, partition };
-                Ok(LaneRange { lane, start: range.start, end: range.end })
+                Ok(LaneRange {
+                    lane,
+                    start: range.start,
+                    end: range.end,
+                })
             })
             .collect()
     }
@@ -449,10 +517,16 @@ impl Engine {
     }
 
     fn qualities(&self) -> Vec<VersionSummary> {
-        let Some(learn) = &self.state.learn else { return Vec::new() };
+        let Some(learn) = &self.state.learn else {
+            return Vec::new();
+        };
         let found = learn.quality.report(i64::MAX).into_iter().filter_map(|found| {
             let version = self.state.version(found.version)?.name.clone();
-            Some(VersionSummary { version, total: found.total, cohorts: found.cohorts })
+            Some(VersionSummary {
+                version,
+                total: found.total,
+                cohorts: found.cohorts,
+            })
         });
         found.collect()
     }
@@ -466,7 +540,14 @@ impl Engine {
         let state = state_hash(&self.state);
         let (epoch, totals) = (self.state.epoch, self.state.totals);
         let versions = self.qualities();
-        let Engine { committer, readers, events, lock, trainers, .. } = self;
+        let Engine {
+            committer,
+            readers,
+            events,
+            lock,
+            trainers,
+            ..
+        } = self;
         drop(trainers);
         let committed = committer.finish(DRAIN_MAX);
         drop(events);
@@ -476,7 +557,12 @@ impl Engine {
         if !committed? {
             return Err(RunError::Drain(DRAIN_MAX));
         }
-        Ok(Summary { epoch, totals, state, versions })
+        Ok(Summary {
+            epoch,
+            totals,
+            state,
+            versions,
+        })
     }
 }
 
@@ -488,16 +574,22 @@ pub(super) fn gap(name: &LaneName, expected: i64, oldest: i64, newest: i64) -> R
     } else {
         "the topic was deleted and made again, or cut; restore it, or begin anew with a new state folder"
     };
-    RunError::Gap { topic: name.topic.clone(), partition: name.partition, expected, oldest, newest, what }
+    RunError::Gap {
+        topic: name.topic.clone(),
+        partition: name.partition,
+        expected,
+        oldest,
+        newest,
+        what,
+    }
 }
 
 /// Reads an artifact and checks that it fits the plan.
-pub(super) fn check_model(
-    name: &str,
-    bytes: &[u8],
-    plan: &Plan,
-) -> Result<Arc<Model>, RunError> {
-    let wrong = |what: String| RunError::Model { name: name.to_owned(), what };
+pub(super) fn check_model(name: &str, bytes: &[u8], plan: &Plan) -> Result<Arc<Model>, RunError> {
+    let wrong = |what: String| RunError::Model {
+        name: name.to_owned(),
+        what,
+    };
     let artifact = Artifact::read(bytes).map_err(|error| wrong(error.to_string()))?;
     fits(name, &artifact.model, plan)?;
     Ok(artifact.model)
@@ -533,8 +625,11 @@ fn hash_outputs(scored: &Scored) -> String {
 fn outputs_of(scored: &mut Scored) -> Vec<(Destination, Encoded)> {
     let predictions = std::mem::take(&mut scored.predictions);
     let dead_letters = std::mem::take(&mut scored.dead_letters);
-    [(Destination::Predictions, predictions), (Destination::DeadLetters, dead_letters)]
-        .into_iter()
-        .filter(|(_, outputs)| !outputs.is_empty())
-        .collect()
+    [
+        (Destination::Predictions, predictions),
+        (Destination::DeadLetters, dead_letters),
+    ]
+    .into_iter()
+    .filter(|(_, outputs)| !outputs.is_empty())
+    .collect()
 }

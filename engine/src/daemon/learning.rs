@@ -2,8 +2,8 @@
 
 use driftmill_models::evidence::gate::GateAnswer;
 
-use crate::daemon::{Happening, RunError};
 use crate::daemon::engine::Engine;
+use crate::daemon::{Happening, RunError};
 use crate::epoch_log::Event;
 use crate::learn::{Intent, Noted};
 use crate::registry::Deployment as Deployed;
@@ -13,11 +13,20 @@ use crate::trainer::collect_segments;
 impl Engine {
     /// Gives an epoch to the learn half.
     pub(super) fn learn(&mut self, scored: &Scored, epoch: u64) -> Result<(), RunError> {
-        let (Some(learn), Some(examples)) = (&mut self.state.learn, &scored.examples) else { return Ok(()) };
+        let (Some(learn), Some(examples)) = (&mut self.state.learn, &scored.examples) else {
+            return Ok(());
+        };
         let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
         let live = (self.deployment.id, self.deployment.model.as_deref());
         let noted = learn
-            .observe(examples, &scored.labels, watermark_ms, epoch, &self.state.dictionaries, live)
+            .observe(
+                examples,
+                &scored.labels,
+                watermark_ms,
+                epoch,
+                &self.state.dictionaries,
+                live,
+            )
             .map_err(|what| RunError::Recovery(format!("internal error while learning: {what}; please report it")))?;
         self.metrics.learning(learn, &self.state.versions, watermark_ms);
         self.tell(&noted);
@@ -29,7 +38,11 @@ impl Engine {
             self.notice(Happening::Drift(alarm.clone()));
         }
         for (rule, detail, rows) in &noted.quarantined {
-            self.notice(Happening::Quarantined { rule: rule.clone(), rows: *rows, why: detail.clone() });
+            self.notice(Happening::Quarantined {
+                rule: rule.clone(),
+                rows: *rows,
+                why: detail.clone(),
+            });
             self.metrics.quarantined.with_label_values(&[rule]).inc_by(*rows);
         }
     }
@@ -57,10 +70,22 @@ impl Engine {
                 self.metrics.verdicts.with_label_values(&[answer]).inc();
                 let reason = verdict.reason.clone();
                 let (told, verdict_told) = (job.clone(), answer.to_owned());
-                self.notice(Happening::Verdict { job: told, verdict: verdict_told, reason: reason.clone() });
-                self.pending.push(Event::Verdict { candidate: job, verdict: answer.to_owned(), reason: reason.clone() });
+                self.notice(Happening::Verdict {
+                    job: told,
+                    verdict: verdict_told,
+                    reason: reason.clone(),
+                });
+                self.pending.push(Event::Verdict {
+                    candidate: job,
+                    verdict: answer.to_owned(),
+                    reason: reason.clone(),
+                });
                 if verdict.answer == GateAnswer::Promote {
-                    self.pending.push(Event::Promoted { version: self.state.next_version(), artifact, reason });
+                    self.pending.push(Event::Promoted {
+                        version: self.state.next_version(),
+                        artifact,
+                        reason,
+                    });
                 }
             }
         }
@@ -77,15 +102,24 @@ impl Engine {
                 // Loaded already, by the thread that took it from the trainer: a swap waits for no disk.
                 self.keep_loaded(&artifact, trained.artifact.model);
                 self.metrics.jobs.with_label_values(&["trained"]).inc();
-                self.pending.push(Event::JobFinished { job, artifact: artifact.clone() });
+                self.pending.push(Event::JobFinished {
+                    job,
+                    artifact: artifact.clone(),
+                });
                 if self.state.live.0 == 0 {
-                    self.pending.push(Event::Bootstrapped { version: self.state.next_version(), artifact });
+                    self.pending.push(Event::Bootstrapped {
+                        version: self.state.next_version(),
+                        artifact,
+                    });
                 }
             }
             Err(failure) => {
                 tracing::warn!(job, reason = failure.reason, "training failed");
                 self.metrics.jobs.with_label_values(&["failed"]).inc();
-                self.pending.push(Event::JobFailed { job, reason: failure.reason });
+                self.pending.push(Event::JobFailed {
+                    job,
+                    reason: failure.reason,
+                });
             }
         }
         Ok(())
@@ -95,7 +129,10 @@ impl Engine {
     pub(super) fn begin_wished_job(&mut self, events: &mut Vec<Event>) -> Result<(), RunError> {
         let Some(cause) = self.wish.take() else { return Ok(()) };
         let job = self.begin_job(&cause)?;
-        self.notice(Happening::Training { job: job.clone(), cause: cause.clone() });
+        self.notice(Happening::Training {
+            job: job.clone(),
+            cause: cause.clone(),
+        });
         events.push(Event::JobStarted { job, cause });
         self.start_trainer();
         Ok(())
@@ -104,7 +141,9 @@ impl Engine {
     fn begin_job(&mut self, cause: &str) -> Result<String, RunError> {
         let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
         let Some(learn) = &mut self.state.learn else {
-            return Err(RunError::Recovery("a job in a pipeline that learns nothing: the log is of another".to_owned()));
+            return Err(RunError::Recovery(
+                "a job in a pipeline that learns nothing: the log is of another".to_owned(),
+            ));
         };
         learn
             .begin_job(cause, watermark_ms, &self.state.dictionaries)
@@ -117,7 +156,11 @@ impl Engine {
         let Some(started) = &learn.job else { return };
         let failed = match collect_segments(&started.job, &learn.buffer) {
             Err(error) => Some(error.to_string()),
-            Ok(segments) => self.trainers.start(started.job.clone(), segments).err().map(|error| error.to_string()),
+            Ok(segments) => self
+                .trainers
+                .start(started.job.clone(), segments)
+                .err()
+                .map(|error| error.to_string()),
         };
         if let Some(reason) = failed {
             let job = started.id.clone();
@@ -156,10 +199,19 @@ impl Engine {
                     learn.reject();
                 }
             }
-            Event::Bootstrapped { version, artifact } => self.went_live(version, artifact, "first model", epoch, time_ms),
-            Event::Promoted { version, artifact, reason } => self.went_live(version, artifact, reason, epoch, time_ms),
+            Event::Bootstrapped { version, artifact } => {
+                self.went_live(version, artifact, "first model", epoch, time_ms)
+            }
+            Event::Promoted {
+                version,
+                artifact,
+                reason,
+            } => self.went_live(version, artifact, reason, epoch, time_ms),
             Event::RolledBack { to, reason } => {
-                let artifact = self.state.version(self.state.live).map(|version| version.artifact.clone());
+                let artifact = self
+                    .state
+                    .version(self.state.live)
+                    .map(|version| version.artifact.clone());
                 self.went_live(to, &artifact.unwrap_or_default(), reason, epoch, time_ms);
             }
             _ => {}
@@ -195,7 +247,9 @@ impl Engine {
     /// Gives a candidate that came out of a snapshot its model.
     pub(super) fn restore_candidate(&mut self) -> Result<(), RunError> {
         let candidate = self.state.learn.as_ref().and_then(|learn| learn.candidate.as_ref());
-        let Some(artifact) = candidate.map(|candidate| candidate.artifact.clone()) else { return Ok(()) };
+        let Some(artifact) = candidate.map(|candidate| candidate.artifact.clone()) else {
+            return Ok(());
+        };
         let model = self.model("candidate", &artifact)?;
         if let Some(candidate) = self.state.learn.as_mut().and_then(|learn| learn.candidate.as_mut()) {
             candidate.set_model(model);

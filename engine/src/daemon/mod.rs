@@ -80,7 +80,9 @@ pub enum RunError {
     #[error("{0}")]
     Recovery(String),
     /// Records that were due are gone.
-    #[error("topic {topic}, partition {partition}: offset {expected} is due, the topic holds {oldest} to {newest}: {what}; nothing was skipped")]
+    #[error(
+        "topic {topic}, partition {partition}: offset {expected} is due, the topic holds {oldest} to {newest}: {what}; nothing was skipped"
+    )]
     Gap {
         /// The topic.
         topic: String,
@@ -96,7 +98,9 @@ pub enum RunError {
         what: &'static str,
     },
     /// A replay came to other outputs than the epoch had.
-    #[error("epoch {epoch}: the replay makes other outputs than were written ({found} instead of {expected}): this binary or machine computes differently; start the version that wrote them ({code})")]
+    #[error(
+        "epoch {epoch}: the replay makes other outputs than were written ({found} instead of {expected}): this binary or machine computes differently; start the version that wrote them ({code})"
+    )]
     Diverged {
         /// The epoch.
         epoch: u64,
@@ -119,7 +123,9 @@ pub enum RunError {
     #[error("the system gives no thread: {0}; raise its limits")]
     Thread(std::io::Error),
     /// The drain took too long.
-    #[error("the last epochs could not be committed within {0:?} after the signal to end; they will be computed again at the next start, nothing is lost")]
+    #[error(
+        "the last epochs could not be committed within {0:?} after the signal to end; they will be computed again at the next start, nothing is lost"
+    )]
     Drain(Duration),
 }
 
@@ -209,7 +215,11 @@ impl Observer for LogObserver {
             Happening::Training { job, cause } => tracing::info!(job, cause, "training begins"),
             Happening::Verdict { job, verdict, reason } => tracing::info!(job, verdict, reason, "gate"),
             Happening::Live { version, took } => {
-                tracing::info!(version, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "live");
+                tracing::info!(
+                    version,
+                    took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                    "live"
+                );
             }
         }
     }

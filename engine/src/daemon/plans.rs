@@ -25,7 +25,7 @@ pub enum PlanError {
 }
 
 /// The plans of one pipeline.
-pub struct PlanBook {
+pub(super) struct PlanBook {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     /// The configuration in force, by whose folder relative paths in old ones are resolved.
@@ -38,9 +38,14 @@ impl PlanBook {
     ///
     /// # Errors
     /// A folder that cannot be made.
-    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, config: PathBuf) -> Result<Self, DiskError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf, config: PathBuf) -> Result<Self, DiskError> {
         disk.create_dir(&dir)?;
-        Ok(Self { disk, dir, config, known: HashMap::new() })
+        Ok(Self {
+            disk,
+            dir,
+            config,
+            known: HashMap::new(),
+        })
     }
 
     fn path(&self, hash: &str) -> PathBuf {
@@ -51,7 +56,7 @@ impl PlanBook {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn keep(&mut self, plan: Arc<Plan>, text: &str) -> Result<(), DiskError> {
+    pub(super) fn keep(&mut self, plan: Arc<Plan>, text: &str) -> Result<(), DiskError> {
         let path = self.path(&plan.hash);
         write_atomic(&*self.disk, &path, text.as_bytes())?;
         self.known.insert(plan.hash.clone(), plan);
@@ -62,12 +67,15 @@ impl PlanBook {
     ///
     /// # Errors
     /// A file that is missing or does not make this plan any more.
-    pub fn get(&mut self, hash: &str) -> Result<Arc<Plan>, PlanError> {
+    pub(super) fn get(&mut self, hash: &str) -> Result<Arc<Plan>, PlanError> {
         if let Some(plan) = self.known.get(hash) {
             return Ok(Arc::clone(plan));
         }
         let path = self.path(hash);
-        let changed = |what: String| PlanError::Changed { path: path.clone(), what };
+        let changed = |what: String| PlanError::Changed {
+            path: path.clone(),
+            what,
+        };
         let bytes = self.disk.read(&path)?;
         let text = String::from_utf8(bytes).map_err(|error| changed(error.to_string()))?;
         let shown = self.config.with_file_name(format!("kept plan {hash}"));

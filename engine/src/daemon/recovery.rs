@@ -59,7 +59,10 @@ pub fn decide(found: &Found) -> Recovery {
                     "the snapshot of epoch {epoch} and the epoch log tell different histories: they are of different \
                      pipelines, or one was restored without the other; restore both together"
                 )),
-                None => Recovery::Replay { after: *epoch, until: last },
+                None => Recovery::Replay {
+                    after: *epoch,
+                    until: last,
+                },
             }
         }
     }
@@ -81,9 +84,18 @@ mod tests {
     #[test]
     fn every_combination_has_its_answer() {
         assert_eq!(decide(&found(None, None)), Recovery::Begin);
-        assert_eq!(decide(&found(None, Some((1, 7)))), Recovery::Replay { after: 0, until: 7 });
-        assert_eq!(decide(&found(Some(5), Some((2, 7)))), Recovery::Replay { after: 5, until: 7 });
-        assert_eq!(decide(&found(Some(7), Some((7, 7)))), Recovery::Replay { after: 7, until: 7 });
+        assert_eq!(
+            decide(&found(None, Some((1, 7)))),
+            Recovery::Replay { after: 0, until: 7 }
+        );
+        assert_eq!(
+            decide(&found(Some(5), Some((2, 7)))),
+            Recovery::Replay { after: 5, until: 7 }
+        );
+        assert_eq!(
+            decide(&found(Some(7), Some((7, 7)))),
+            Recovery::Replay { after: 7, until: 7 }
+        );
         for refused in [
             found(None, Some((2, 7))),
             found(Some(5), None),

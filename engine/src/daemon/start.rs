@@ -14,12 +14,12 @@ use crate::committer::Committer;
 use crate::daemon::engine::{Engine, check_model, gap};
 use crate::daemon::plans::PlanBook;
 use crate::daemon::recovery::{Found, Recovery, decide};
+use crate::daemon::training::Trainers;
 use crate::daemon::{RunError, Surroundings};
 use crate::disk::{Disk, LockFile};
 use crate::epoch_log::{EpochLog, EpochRecord, Event, Ledger};
 use crate::intake::{Intake, IntakeBounds, LaneId, Reader, Stream};
 use crate::registry::Registry;
-use crate::daemon::training::Trainers;
 use crate::score::{Deployment, ScoreHalf, Topics};
 use crate::settings::{Plan, Settings};
 use crate::snapshot::{Loaded, SnapshotStore, state_hash};
@@ -41,12 +41,15 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
     let dir = settings.pipeline.state_dir.clone();
     disk.create_dir(&dir)?;
     let lock = LockFile::acquire(&dir.join("lock"))?;
-    let registry = Registry::open(Arc::clone(disk), &settings.registry.display().to_string())?;
+    let registry = Registry::open(Arc::clone(disk), settings.registry.clone())?;
     let mut plans = PlanBook::open(Arc::clone(disk), dir.join("plans"), config.to_owned())?;
     let plan = Arc::clone(&settings.plan);
     plans.keep(Arc::clone(&plan), &settings.text)?;
-    let snapshots =
-        Arc::new(SnapshotStore::open(Arc::clone(disk), dir.join("snapshots"), settings.pipeline.name.clone())?);
+    let snapshots = Arc::new(SnapshotStore::open(
+        Arc::clone(disk),
+        dir.join("snapshots"),
+        settings.pipeline.name.clone(),
+    )?);
     let loaded = snapshots.load_newest()?;
     if let Some(loaded) = &loaded {
         for rejected in &loaded.rejected {
@@ -58,7 +61,9 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
     around.status.set(false, "reading the epoch log");
     let history = read_history(&settings, &mut *sink, loaded.as_ref(), around)?;
     let recovery = decide(&Found {
-        snapshot: loaded.as_ref().map(|loaded| (loaded.manifest.epoch, loaded.manifest.chain.clone())),
+        snapshot: loaded
+            .as_ref()
+            .map(|loaded| (loaded.manifest.epoch, loaded.manifest.chain.clone())),
         log: history.span,
         chain_at_snapshot: history.chain_at_snapshot.clone(),
         chain_before_replay: history.records.first().map(|record| record.previous.clone()),
@@ -75,11 +80,27 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
     let mut state = PipelineState::new(&first_plan);
     if let Some(loaded) = &loaded {
         let epoch = loaded.manifest.epoch;
-        state.restore(&loaded.source).map_err(|error| RunError::State { epoch, error })?;
+        state
+            .restore(&loaded.source)
+            .map_err(|error| RunError::State { epoch, error })?;
     } else {
         snapshots.start_anew();
     }
-    assemble(Parts { settings, plan, first_plan, plans, state, sink, history, snapshots, registry, lock }, around)
+    assemble(
+        Parts {
+            settings,
+            plan,
+            first_plan,
+            plans,
+            state,
+            sink,
+            history,
+            snapshots,
+            registry,
+            lock,
+        },
+        around,
+    )
 }
 
 /// What [`assemble`] makes an engine of.
@@ -97,22 +118,43 @@ struct Parts {
 }
 
 fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
-    let Parts { settings, plan, first_plan, plans, state, sink, history, snapshots, registry, lock } = parts;
-    let label_topics = settings.labels.as_ref().map_or_else(Vec::new, |labels| labels.topics().to_vec());
-    let topics = Topics { source: settings.source.topics().into(), labels: label_topics.into() };
+    let Parts {
+        settings,
+        plan,
+        first_plan,
+        plans,
+        state,
+        sink,
+        history,
+        snapshots,
+        registry,
+        lock,
+    } = parts;
+    let label_topics = settings
+        .labels
+        .as_ref()
+        .map_or_else(Vec::new, |labels| labels.topics().to_vec());
+    let topics = Topics {
+        source: settings.source.topics().into(),
+        labels: label_topics.into(),
+    };
     let (sender, events) = channel();
     around.status.set(false, "connecting the sources");
     let mut readers = Vec::new();
     let mut lanes = Vec::new();
-    let sources = [(Stream::Source, Some(&settings.source)), (Stream::Labels, settings.labels.as_ref())];
+    let sources = [
+        (Stream::Source, Some(&settings.source)),
+        (Stream::Labels, settings.labels.as_ref()),
+    ];
     for (stream, source) in sources {
         let Some(source) = source else { continue };
-        let (reader, partitions, held) = Reader::spawn(stream, &**source, sender.clone(), settings.epoch.buffered_max)?;
+        let (reader, held) = Reader::spawn(stream, &**source, sender.clone(), settings.epoch.buffered_max)?;
         readers.push((stream, reader));
-        lanes.extend(partitions.into_iter().map(|partition| {
-            let bounds = held.iter().find(|(known, _, _)| *known == partition);
-            let (oldest, newest) = bounds.map_or((0, 0), |(_, oldest, newest)| (*oldest, *newest));
-            Held { id: LaneId { stream, partition }, start: source.start(), oldest, newest }
+        lanes.extend(held.into_iter().map(|(partition, oldest, newest)| Held {
+            id: LaneId { stream, partition },
+            start: source.start(),
+            oldest,
+            newest,
         }));
     }
     drop(sender);
@@ -167,7 +209,11 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
     let emit = engine.settings.pipeline.delivery == Delivery::AtLeastOnce;
     for (stream, reader) in &mut engine.readers {
         let lanes = engine.intake.lanes().filter(|(id, _)| id.stream == *stream);
-        reader.assign(lanes.map(|(id, lane)| (id.partition, Start::Offset(lane.next()))).collect());
+        reader.assign(
+            lanes
+                .map(|(id, lane)| (id.partition, Start::Offset(lane.next())))
+                .collect(),
+        );
     }
     engine.deploy()?;
     engine.restore_candidate()?;
@@ -179,25 +225,28 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
     Ok(engine)
 }
 
-fn replay(
-    engine: &mut Engine,
-    records: &[EpochRecord],
-    emit: bool,
-    around: &Surroundings,
-) -> Result<(), RunError> {
+fn replay(engine: &mut Engine, records: &[EpochRecord], emit: bool, around: &Surroundings) -> Result<(), RunError> {
     let begun = Instant::now();
     for (done, record) in records.iter().enumerate() {
         if around.stop.load(Ordering::Acquire) {
             break;
         }
         if done % 256 == 0 {
-            around.status.set(false, format!("replaying epoch {} of {}", done + 1, records.len()));
+            around
+                .status
+                .set(false, format!("replaying epoch {} of {}", done + 1, records.len()));
         }
         engine.replay_epoch(record, emit)?;
     }
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let state = state_hash(&engine.state);
-    tracing::info!(epoch = engine.state.epoch, replayed = records.len(), took_ms, state, "recovered");
+    tracing::info!(
+        epoch = engine.state.epoch,
+        replayed = records.len(),
+        took_ms,
+        state,
+        "recovered"
+    );
     Ok(())
 }
 
@@ -205,7 +254,9 @@ fn replay(
 fn begin_plan(engine: &mut Engine, plan: &Arc<Plan>) {
     if engine.plan.hash != plan.hash {
         tracing::info!(from = engine.plan.hash, to = plan.hash, "the plan changes");
-        engine.pending.push(Event::PlanSwitched { plan: plan.hash.clone() });
+        engine.pending.push(Event::PlanSwitched {
+            plan: plan.hash.clone(),
+        });
     }
 }
 
@@ -229,7 +280,10 @@ fn begin_model(engine: &mut Engine, plan: &Arc<Plan>, disk: &dyn Disk) -> Result
     if live.is_some() && misfit.is_none() {
         let artifact = driftmill_models::artifact::Artifact::id(&bytes);
         if engine.state.versions.iter().all(|version| version.artifact != artifact) {
-            tracing::warn!(initial = shown, "a model is live already: `initial` is for the first only");
+            tracing::warn!(
+                initial = shown,
+                "a model is live already: `initial` is for the first only"
+            );
         }
         return Ok(());
     }
@@ -261,9 +315,19 @@ fn place(
     let first_run = state.epoch == 0 && records.is_empty();
     let mut known = positions(topics, state, records);
     let mut joined = Vec::new();
-    for &Held { id, start, oldest, newest } in lanes {
+    for &Held {
+        id,
+        start,
+        oldest,
+        newest,
+    } in lanes
+    {
         let topic = topics.name(id).to_owned();
-        let name = LaneName { stream: id.stream, topic, partition: id.partition.partition };
+        let name = LaneName {
+            stream: id.stream,
+            topic,
+            partition: id.partition.partition,
+        };
         let next = match (known.remove(&name), first_run, start) {
             (Some(next), _, _) if next < oldest || next > newest => return Err(gap(&name, next, oldest, newest)),
             (Some(next), _, _) => next,
@@ -271,7 +335,10 @@ fn place(
             (None, true, Start::Offset(offset)) => offset,
             (None, true, Start::Oldest) => oldest,
             (None, false, _) => {
-                joined.push(Event::PartitionAdded { topic: name.topic, partition: name.partition });
+                joined.push(Event::PartitionAdded {
+                    topic: name.topic,
+                    partition: name.partition,
+                });
                 oldest
             }
         };
@@ -293,7 +360,11 @@ fn positions(topics: &Topics, state: &PipelineState, records: &[EpochRecord]) ->
     let mut known = state.positions.clone();
     let name = |topic: &String, partition: i32| {
         let stream = topics.find(topic).map_or(Stream::Source, |(stream, _)| stream);
-        LaneName { stream, topic: topic.clone(), partition }
+        LaneName {
+            stream,
+            topic: topic.clone(),
+            partition,
+        }
     };
     for record in records {
         for event in &record.events {
@@ -315,13 +386,20 @@ fn read_history(
     around: &Surroundings,
 ) -> Result<History, RunError> {
     let after = loaded.map_or(0, |loaded| loaded.manifest.epoch);
-    let mut gathered = Gathered { ledger: Ledger::new(settings.pipeline.name.clone()), after, ..Gathered::default() };
+    let mut gathered = Gathered {
+        ledger: Ledger::new(settings.pipeline.name.clone()),
+        after,
+        ..Gathered::default()
+    };
     let log = match settings.pipeline.delivery {
         Delivery::AtLeastOnce => {
             let path = settings.pipeline.state_dir.join("epochs");
             let (log, torn) = EpochLog::open(Arc::clone(&around.disk), path)?;
             if let Some(torn) = torn {
-                tracing::warn!(?torn, "the end of the epoch log was cut off: its last write was interrupted");
+                tracing::warn!(
+                    ?torn,
+                    "the end of the epoch log was cut off: its last write was interrupted"
+                );
             }
             for record in log.records(0) {
                 gathered.admit(record?)?;
@@ -367,7 +445,13 @@ struct Gathered {
 
 impl Default for Gathered {
     fn default() -> Self {
-        Self { ledger: Ledger::new(""), after: 0, span: None, chain_at_snapshot: None, records: Vec::new() }
+        Self {
+            ledger: Ledger::new(""),
+            after: 0,
+            span: None,
+            chain_at_snapshot: None,
+            records: Vec::new(),
+        }
     }
 }
 

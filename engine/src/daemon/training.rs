@@ -35,7 +35,10 @@ impl Trainers {
     /// # Errors
     /// The folder cannot be made or cleared.
     pub(super) fn new(folder: &Path) -> Result<Self, TrainError> {
-        Ok(Self { process: Arc::new(LocalProcess::of_this_binary(folder)?), running: None })
+        Ok(Self {
+            process: Arc::new(LocalProcess::of_this_binary(folder)?),
+            running: None,
+        })
     }
 
     /// Starts a job; one at a time, an earlier one is stopped.
@@ -72,7 +75,10 @@ impl Trainers {
 fn watch(process: &dyn Process, job: &Job, segments: &Segments, stop: &AtomicBool) -> TrainResult {
     let failed = |error: TrainError| TrainResult {
         job_id: job.id().unwrap_or_default(),
-        outcome: Err(TrainFailure { fault: error.fault(), reason: error.to_string() }),
+        outcome: Err(TrainFailure {
+            fault: error.fault(),
+            reason: error.to_string(),
+        }),
     };
     let mut training = match process.start(job, segments) {
         Ok(training) => training,

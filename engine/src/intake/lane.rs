@@ -82,7 +82,9 @@ impl Lane {
     /// Offset after the last record received.
     #[must_use]
     pub fn received(&self) -> i64 {
-        self.queue.back().map_or(self.next, |last| last.offset(last.len() - 1) + 1)
+        self.queue
+            .back()
+            .map_or(self.next, |last| last.offset(last.len() - 1) + 1)
     }
 
     /// The next offset that an epoch will begin with.
@@ -100,7 +102,11 @@ impl Lane {
     #[must_use]
     pub fn head(&self) -> Option<(i64, i64, usize)> {
         let front = self.queue.front()?;
-        Some((front.offset(self.front), front.timestamp_ms(self.front), front.size(self.front)))
+        Some((
+            front.offset(self.front),
+            front.timestamp_ms(self.front),
+            front.size(self.front),
+        ))
     }
 
     /// Takes the first record: its chunk and row.

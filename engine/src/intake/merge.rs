@@ -47,7 +47,10 @@ impl Intake {
     /// An intake without lanes.
     #[must_use]
     pub fn new(bounds: IntakeBounds) -> Self {
-        Self { lanes: BTreeMap::new(), bounds }
+        Self {
+            lanes: BTreeMap::new(),
+            bounds,
+        }
     }
 
     /// Adds a lane that goes on at `next`.
@@ -102,7 +105,11 @@ impl Intake {
                 frontier = frontier.min(lane.seen_ms());
                 continue;
             };
-            let patience = if lane.is_at_end() { self.bounds.skew } else { BEHIND_MAX.max(self.bounds.skew) };
+            let patience = if lane.is_at_end() {
+                self.bounds.skew
+            } else {
+                BEHIND_MAX.max(self.bounds.skew)
+            };
             let waited = now.saturating_duration_since(since);
             if waited < patience && self.lanes.len() > 1 {
                 frontier = frontier.min(lane.seen_ms());
@@ -141,14 +148,21 @@ impl Intake {
     #[must_use]
     pub fn holds(&self, ranges: &[LaneRange]) -> bool {
         ranges.iter().all(|range| {
-            let Some(lane) = self.lanes.get(&range.lane) else { return false };
+            let Some(lane) = self.lanes.get(&range.lane) else {
+                return false;
+            };
             lane.covers(range.end)
         })
     }
 
     /// Takes exactly these ranges, as a replay does. Call it when [`Intake::holds`] says so.
     pub fn take(&mut self, ranges: &[LaneRange], now: Instant) -> EpochInput {
-        let end = |id: LaneId| ranges.iter().find(|range| range.lane == id).map_or(i64::MIN, |range| range.end);
+        let end = |id: LaneId| {
+            ranges
+                .iter()
+                .find(|range| range.lane == id)
+                .map_or(i64::MIN, |range| range.end)
+        };
         let mut input = self.merge(i64::MAX, now, |id, offset| offset < end(id), None);
         for range in ranges {
             if let Some(lane) = self.lanes.get_mut(&range.lane) {
@@ -216,7 +230,11 @@ impl Intake {
                     chunk
                 }
             };
-            let row = RowRef { chunk, row, time_ms: time };
+            let row = RowRef {
+                chunk,
+                row,
+                time_ms: time,
+            };
             match ids[index].stream {
                 Stream::Source => input.source.push(row),
                 Stream::Labels => input.labels.push(row),
@@ -227,7 +245,11 @@ impl Intake {
         }
         for (index, lane) in lanes.iter().enumerate() {
             if lane.next() > starts[index] {
-                input.ranges.push(LaneRange { lane: ids[index], start: starts[index], end: lane.next() });
+                input.ranges.push(LaneRange {
+                    lane: ids[index],
+                    start: starts[index],
+                    end: lane.next(),
+                });
             }
         }
         input

@@ -10,7 +10,7 @@ mod reader;
 
 pub use lane::Lane;
 pub use merge::{Cut, Intake, IntakeBounds};
-pub use reader::{Reader, ReaderEvent, ReaderHandle};
+pub use reader::{PartitionBounds, Reader, ReaderEvent, ReaderHandle};
 
 use std::sync::Arc;
 

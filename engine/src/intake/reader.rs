@@ -1,8 +1,8 @@
 //! The thread that owns a source: it polls, keeps the buffered bytes bounded, and hands events over.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use super::Stream;
 const POLL: Duration = Duration::from_millis(20);
 /// Between two attempts to assign partitions.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// A partition, the oldest offset that it holds, and the offset after its newest.
+pub type PartitionBounds = (Partition, i64, i64);
 
 /// What a reader says.
 pub enum ReaderEvent {
@@ -47,7 +50,7 @@ pub struct ReaderHandle {
     commands: Sender<Command>,
     shared: Arc<Shared>,
     /// The partitions' bounds when the source was connected, until the first assignment.
-    bounds: Mutex<Vec<(Partition, i64, i64)>>,
+    bounds: Mutex<Vec<PartitionBounds>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,7 +77,7 @@ impl Reader {
         source: &dyn OpenSource,
         events: Sender<ReaderEvent>,
         buffered_max: usize,
-    ) -> Result<(ReaderHandle, Vec<Partition>, Vec<(Partition, i64, i64)>), ConnectError> {
+    ) -> Result<(ReaderHandle, Vec<PartitionBounds>), ConnectError> {
         let mut source = source.connect()?;
         let partitions = source.partitions()?;
         let mut bounds = Vec::with_capacity(partitions.len());
@@ -98,16 +101,24 @@ impl Reader {
             Stream::Source => "source",
             Stream::Labels => "labels",
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || reader.run()).map_err(|error| {
-            ConnectError::new(
-                Fault::Environment,
-                name,
-                format!("the system gives no thread: {error}"),
-                "raise the limit on threads",
-            )
-        })?;
-        let handle = ReaderHandle { commands: sender, shared, bounds: Mutex::new(bounds.clone()), thread: Some(thread) };
-        Ok((handle, partitions, bounds))
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || reader.run())
+            .map_err(|error| {
+                ConnectError::new(
+                    Fault::Environment,
+                    name,
+                    format!("the system gives no thread: {error}"),
+                    "raise the limit on threads",
+                )
+            })?;
+        let handle = ReaderHandle {
+            commands: sender,
+            shared,
+            bounds: Mutex::new(bounds.clone()),
+            thread: Some(thread),
+        };
+        Ok((handle, bounds))
     }
 
     fn run(mut self) {
@@ -182,7 +193,9 @@ impl ReaderHandle {
 
     /// Tells that an epoch has taken so many records.
     pub fn taken(&self, rows: usize) {
-        self.shared.waiting.fetch_sub(i64::try_from(rows).unwrap_or(i64::MAX), Ordering::AcqRel);
+        self.shared
+            .waiting
+            .fetch_sub(i64::try_from(rows).unwrap_or(i64::MAX), Ordering::AcqRel);
     }
 
     /// Records between what epochs have taken and the end of the partitions, as last known.
@@ -201,8 +214,8 @@ impl ReaderHandle {
 }
 
 /// Records between positions and the ends of their partitions.
-fn lag_of(positions: &[(Partition, Start)], bounds: &[(Partition, i64, i64)]) -> i64 {
-    let behind = |&(partition, oldest, newest): &(Partition, i64, i64)| {
+fn lag_of(positions: &[(Partition, Start)], bounds: &[PartitionBounds]) -> i64 {
+    let behind = |&(partition, oldest, newest): &PartitionBounds| {
         let (_, start) = positions.iter().find(|(assigned, _)| *assigned == partition)?;
         Some(match start {
             Start::Oldest => newest - oldest,

@@ -47,7 +47,10 @@ impl Candidate {
         model: Arc<Model>,
         gate: &GateSettings,
     ) -> Self {
-        Self { model: Some(model), ..Self::without_model(job, artifact, cut_ms, attempt, gate) }
+        Self {
+            model: Some(model),
+            ..Self::without_model(job, artifact, cut_ms, attempt, gate)
+        }
     }
 
     /// A candidate whose model is loaded later, after a restart.
@@ -78,7 +81,13 @@ impl Candidate {
     }
 
     /// Scores both models on labelled rows.
-    pub(super) fn compare(&mut self, champion: &Model, rows: &Matured, dictionaries: &Dictionaries, scratch: &mut Scratch) {
+    pub(super) fn compare(
+        &mut self,
+        champion: &Model,
+        rows: &Matured,
+        dictionaries: &Dictionaries,
+        scratch: &mut Scratch,
+    ) {
         let Some(model) = &self.model else { return };
         if rows.is_empty() {
             return;
@@ -121,7 +130,10 @@ impl Candidate {
             candidate: self.job[..self.job.len().min(6)].to_owned(),
             loss: "Brier".to_owned(),
             baseline: Baseline::Champion("the live version".to_owned()),
-            mechanics: Mechanics { outputs_not_finite: self.not_finite, ..Mechanics::default() },
+            mechanics: Mechanics {
+                outputs_not_finite: self.not_finite,
+                ..Mechanics::default()
+            },
             evidence: Evidence {
                 bounds: self.pairs.sequence().bounds(alpha),
                 losses: self.pairs.losses().unwrap_or_default(),

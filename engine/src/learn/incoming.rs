@@ -27,10 +27,26 @@ impl LabelReader {
     /// # Errors
     /// A type that the codec does not carry.
     pub fn new(from: &LabelsFrom) -> Result<Option<Self>, ConnectError> {
-        let LabelsFrom::Topic { schema, codec, key, label, time } = from else { return Ok(None) };
-        let Some(codec) = codec_by_name(codec) else { return Ok(None) };
+        let LabelsFrom::Topic {
+            schema,
+            codec,
+            key,
+            label,
+            time,
+        } = from
+        else {
+            return Ok(None);
+        };
+        let Some(codec) = codec_by_name(codec) else {
+            return Ok(None);
+        };
         let decoder = codec.decoder(std::sync::Arc::clone(schema))?;
-        Ok(Some(Self { decoder, key: key.clone(), label: label.clone(), time: time.clone() }))
+        Ok(Some(Self {
+            decoder,
+            key: key.clone(),
+            label: label.clone(),
+            time: time.clone(),
+        }))
     }
 
     /// The labels of an epoch in order, and the records that are none.
@@ -59,9 +75,18 @@ impl LabelReader {
             }
             let wrong = |column: &str, detail: &str| {
                 let column = Some(column.to_owned());
-                Err((*source, BadRecord { kind: "label", column, detail: detail.to_owned() }))
+                Err((
+                    *source,
+                    BadRecord {
+                        kind: "label",
+                        column,
+                        detail: detail.to_owned(),
+                    },
+                ))
             };
-            let time = times.as_ref().map(|times| times.as_primitive::<TimestampMillisecondType>());
+            let time = times
+                .as_ref()
+                .map(|times| times.as_primitive::<TimestampMillisecondType>());
             let available_ms = match time {
                 Some(times) if times.is_valid(row) => times.value(row),
                 _ => record(source).timestamp_ms,
@@ -86,7 +111,9 @@ fn binary(value: Option<f64>) -> Option<f64> {
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ScoreError> {
-    batch.column_by_name(name).ok_or_else(|| ScoreError::Internal(format!("labels without a column {name}")))
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| ScoreError::Internal(format!("labels without a column {name}")))
 }
 
 fn milliseconds(column: &ArrayRef) -> Result<ArrayRef, ScoreError> {
@@ -106,8 +133,12 @@ pub fn labels_in_record(
 ) -> Result<Vec<Option<Label>>, ScoreError> {
     let values = cast(batch.column(label), &DataType::Float64)?;
     let values = values.as_primitive::<Float64Type>();
-    let known = available_at.map(|column| milliseconds(batch.column(column))).transpose()?;
-    let known = known.as_ref().map(|known| known.as_primitive::<TimestampMillisecondType>());
+    let known = available_at
+        .map(|column| milliseconds(batch.column(column)))
+        .transpose()?;
+    let known = known
+        .as_ref()
+        .map(|known| known.as_primitive::<TimestampMillisecondType>());
     Ok((0..batch.num_rows())
         .map(|row| {
             let value = binary(values.is_valid(row).then(|| values.value(row)))?;

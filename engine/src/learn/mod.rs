@@ -214,12 +214,18 @@ impl LearnHalf {
         let verdicts = self.quarantine.check(&matured, dictionaries);
         let counts = verdicts.counts();
         noted.quarantined.extend(
-            verdicts.reasons.iter().zip(counts).map(|(why, rows)| (why.rule.clone(), why.detail.clone(), rows as u64)),
+            verdicts
+                .reasons
+                .iter()
+                .zip(counts)
+                .map(|(why, rows)| (why.rule.clone(), why.detail.clone(), rows as u64)),
         );
         let passed = self.quarantine.split(&matured, &verdicts);
         self.passed += passed.len() as u64;
         self.watch_losses(&passed, live.0, &mut noted);
-        self.buffer.append(&passed, dictionaries, epoch).map_err(|error| error.to_string())?;
+        self.buffer
+            .append(&passed, dictionaries, epoch)
+            .map_err(|error| error.to_string())?;
         let matured_until_ms = watermark_ms.saturating_sub(self.settings.labels.horizon_ms);
         if let (Some(candidate), Some(champion)) = (&mut self.candidate, live.1) {
             candidate.compare(champion, &passed, dictionaries, &mut self.scratch);
@@ -230,7 +236,12 @@ impl LearnHalf {
 
     /// Feeds the losses of the live version to the detectors that watch them.
     fn watch_losses(&mut self, rows: &Matured, live: VersionId, noted: &mut Noted) {
-        let retrains: Vec<bool> = self.settings.drifts.iter().map(|drift| drift.action == Action::Retrain).collect();
+        let retrains: Vec<bool> = self
+            .settings
+            .drifts
+            .iter()
+            .map(|drift| drift.action == Action::Retrain)
+            .collect();
         for row in 0..rows.len() {
             if let Some(trigger) = &mut self.trigger {
                 trigger.rows += 1;
@@ -241,12 +252,21 @@ impl LearnHalf {
             }
             let loss = driftmill_models::metrics::binary::log_loss(score, rows.labels[row]);
             for (watch, retrain) in self.watches.iter_mut().zip(&retrains) {
-                let Some((alarm, since)) = watch.observe_loss(loss) else { continue };
+                let Some((alarm, since)) = watch.observe_loss(loss) else {
+                    continue;
+                };
                 noted.alarms.push(alarm);
                 // The newest change counts: rows from before it are of another world.
                 if *retrain {
-                    let needed = self.settings.retrain.map_or(u64::MAX, |retrain| retrain.rows_min as u64);
-                    self.trigger = Some(Trigger { name: watch.name().to_owned(), rows: since, needed });
+                    let needed = self
+                        .settings
+                        .retrain
+                        .map_or(u64::MAX, |retrain| retrain.rows_min as u64);
+                    self.trigger = Some(Trigger {
+                        name: watch.name().to_owned(),
+                        rows: since,
+                        needed,
+                    });
                 }
             }
         }
@@ -265,26 +285,44 @@ impl LearnHalf {
             return None;
         }
         if !is_live {
-            let enough = self.settings.bootstrap_rows.is_some_and(|rows| self.buffer.rows() >= rows);
-            return enough.then(|| Intent::Train { cause: "bootstrap".to_owned() });
+            let enough = self
+                .settings
+                .bootstrap_rows
+                .is_some_and(|rows| self.buffer.rows() >= rows);
+            return enough.then(|| Intent::Train {
+                cause: "bootstrap".to_owned(),
+            });
         }
         let retrain = self.settings.retrain?;
-        let waited = self.last_job_ms.map_or(i64::MAX, |last| watermark_ms.saturating_sub(last));
+        let waited = self
+            .last_job_ms
+            .map_or(i64::MAX, |last| watermark_ms.saturating_sub(last));
         if let Some(trigger) = self.trigger.as_ref().filter(|trigger| trigger.rows >= trigger.needed) {
             // The first candidate after an alarm does not wait.
             if waited >= retrain.cooldown_ms || self.attempts == 0 {
-                return Some(Intent::Train { cause: format!("drift {}", trigger.name) });
+                return Some(Intent::Train {
+                    cause: format!("drift {}", trigger.name),
+                });
             }
         }
-        let due = retrain.every_ms.is_some_and(|every| self.last_job_ms.is_some() && waited >= every);
-        due.then(|| Intent::Train { cause: "schedule".to_owned() })
+        let due = retrain
+            .every_ms
+            .is_some_and(|every| self.last_job_ms.is_some() && waited >= every);
+        due.then(|| Intent::Train {
+            cause: "schedule".to_owned(),
+        })
     }
 
     /// Begins a job: fixes its rows and returns its id. Part of an event, so that a replay fixes the same rows.
     ///
     /// # Errors
     /// The serialiser fails.
-    pub fn begin_job(&mut self, cause: &str, watermark_ms: i64, dictionaries: &Dictionaries) -> Result<String, TrainError> {
+    pub fn begin_job(
+        &mut self,
+        cause: &str,
+        watermark_ms: i64,
+        dictionaries: &Dictionaries,
+    ) -> Result<String, TrainError> {
         self.stamp += 1;
         self.buffer.seal_tail(dictionaries);
         let window = match &self.trigger {
@@ -309,7 +347,11 @@ impl LearnHalf {
         };
         let id = job.id()?;
         self.last_job_ms = Some(watermark_ms);
-        self.job = Some(Started { id: id.clone(), cause: cause.to_owned(), job });
+        self.job = Some(Started {
+            id: id.clone(),
+            cause: cause.to_owned(),
+            job,
+        });
         Ok(id)
     }
 

@@ -70,7 +70,11 @@ impl LearnHalf {
         self.attempts = reader.u32()?;
         self.last_job_ms = optional(&mut reader)?;
         self.trigger = match reader.u8()? {
-            1 => Some(Trigger { name: reader.str()?.to_owned(), rows: reader.u64()?, needed: reader.u64()? }),
+            1 => Some(Trigger {
+                name: reader.str()?.to_owned(),
+                rows: reader.u64()?,
+                needed: reader.u64()?,
+            }),
             _ => None,
         };
         self.job = match reader.u8()? {
@@ -124,16 +128,24 @@ impl State for LearnHalf {
             }
         }
         if let Some(candidate) = &self.candidate {
-            candidate.pairs.save(&mut Within::new(&pairs_prefix(&candidate.job), chunks));
+            candidate
+                .pairs
+                .save(&mut Within::new(&pairs_prefix(&candidate.job), chunks));
         }
     }
 
     fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
         let reader = open(chunks, HEAD)?;
         self.read_head(reader).map_err(|error| StateError::of(HEAD, error))?;
-        let parts: [&mut dyn State; 4] = [&mut self.join, &mut self.quarantine, &mut self.buffer, &mut self.quality];
+        let parts: [&mut dyn State; 4] = [
+            &mut self.join,
+            &mut self.quarantine,
+            &mut self.buffer,
+            &mut self.quality,
+        ];
         for (prefix, part) in PARTS.iter().zip(parts) {
-            part.restore(&WithinSource::new(prefix, chunks)).map_err(|error| error.within(prefix))?;
+            part.restore(&WithinSource::new(prefix, chunks))
+                .map_err(|error| error.within(prefix))?;
         }
         for index in 0..self.watches.len() {
             let prefix = self.watch_prefix(index);
@@ -146,7 +158,10 @@ impl State for LearnHalf {
         }
         if let Some(candidate) = &mut self.candidate {
             let prefix = pairs_prefix(&candidate.job);
-            candidate.pairs.restore(&WithinSource::new(&prefix, chunks)).map_err(|error| error.within(&prefix))?;
+            candidate
+                .pairs
+                .restore(&WithinSource::new(&prefix, chunks))
+                .map_err(|error| error.within(&prefix))?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub enum WatchKind {
     /// On every feature.
     Features {
         /// The detector.
-        monitor: Monitor,
+        monitor: Box<Monitor>,
         /// What it last said.
         last: Vec<FeatureVerdict>,
     },
@@ -39,16 +39,22 @@ pub(super) fn all(settings: &LearnSettings, columns: &[ColumnSpec], task: Task, 
     settings
         .drifts
         .iter()
-        .filter_map(|drift| Some(Watch { name: drift.name.clone(), kind: kind(drift, columns, task, seed)? }))
+        .filter_map(|drift| {
+            Some(Watch {
+                name: drift.name.clone(),
+                kind: kind(drift, columns, task, seed)?,
+            })
+        })
         .collect()
 }
 
 fn kind(drift: &DriftSettings, columns: &[ColumnSpec], task: Task, seed: u64) -> Option<WatchKind> {
     Some(match drift.build(columns, task, seed)? {
         Detector::Stream(detector) => WatchKind::Loss { detector, last: None },
-        Detector::Features(params) => {
-            WatchKind::Features { monitor: Monitor::new(columns, params), last: Vec::new() }
-        }
+        Detector::Features(params) => WatchKind::Features {
+            monitor: Box::new(Monitor::new(columns, params)),
+            last: Vec::new(),
+        },
     })
 }
 
@@ -71,7 +77,9 @@ impl Watch {
 
     /// Takes the features of an epoch; alarms in words.
     pub(super) fn observe_features(&mut self, frame: &Frame) -> Vec<String> {
-        let WatchKind::Features { monitor, last } = &mut self.kind else { return Vec::new() };
+        let WatchKind::Features { monitor, last } = &mut self.kind else {
+            return Vec::new();
+        };
         monitor.observe(frame);
         if !monitor.is_due() {
             return Vec::new();
@@ -83,7 +91,9 @@ impl Watch {
                     && known.verdict.status == DriftStatus::Drift
             })
         };
-        let risen = last.iter().filter(|found| found.verdict.status == DriftStatus::Drift && !was_drift(found));
+        let risen = last
+            .iter()
+            .filter(|found| found.verdict.status == DriftStatus::Drift && !was_drift(found));
         risen
             .map(|found| {
                 format!(
@@ -106,7 +116,9 @@ impl Watch {
     /// ADWIN's bound is for values from 0 to 1, and one confident mistake has a log loss of 7 and more. So the loss is
     /// watched up to that of a probability of 0.001, as a share of it: score, effect and threshold are shares too.
     pub(super) fn observe_loss(&mut self, loss: f64) -> Option<(String, u64)> {
-        let WatchKind::Loss { detector, last } = &mut self.kind else { return None };
+        let WatchKind::Loss { detector, last } = &mut self.kind else {
+            return None;
+        };
         let verdict = detector.update((loss / LOSS_MAX).min(1.0));
         *last = Some(verdict);
         if verdict.status != DriftStatus::Drift {
@@ -114,7 +126,10 @@ impl Watch {
         }
         let since = detector.since_change();
         let effect = verdict.effect * LOSS_MAX;
-        let words = format!("{}: the log loss changed by {effect:+.4}, {since} labels after the change", self.name);
+        let words = format!(
+            "{}: the log loss changed by {effect:+.4}, {since} labels after the change",
+            self.name
+        );
         Some((words, since))
     }
 

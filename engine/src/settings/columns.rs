@@ -71,16 +71,24 @@ impl Columns {
             set_time(&mut roles, &name, span, output, problems);
         }
         check_roles(section, &roles, output, problems);
-        let features: Vec<usize> =
-            (0..roles.len()).filter(|&column| with_model && roles[column] == Role::Feature).collect();
+        let features: Vec<usize> = (0..roles.len())
+            .filter(|&column| with_model && roles[column] == Role::Feature)
+            .collect();
         let mut specs = Vec::with_capacity(features.len());
         for &column in &features {
             let field = output.field(column);
             match kind_of(field.data_type()) {
-                Some(kind) => specs.push(ColumnSpec { name: field.name().clone(), kind }),
+                Some(kind) => specs.push(ColumnSpec {
+                    name: field.name().clone(),
+                    kind,
+                }),
                 None => problems.push(
                     section.key_span(field.name()),
-                    format!("column `{}` of type {} cannot be a feature", field.name(), field.data_type()),
+                    format!(
+                        "column `{}` of type {} cannot be a feature",
+                        field.name(),
+                        field.data_type()
+                    ),
                     Some("give it another role, or CAST it in the SQL".to_owned()),
                 ),
             }
@@ -94,7 +102,12 @@ impl Columns {
         } else {
             None
         };
-        (problems.len() == before).then_some(Self { roles, features, specs, encoder })
+        (problems.len() == before).then_some(Self {
+            roles,
+            features,
+            specs,
+            encoder,
+        })
     }
 
     /// Position of the column with `role`, if there is one.
@@ -134,8 +147,10 @@ fn role_of(section: &Section<'_>, name: &str, kind: &DataType, problems: &mut Pr
         Some((_, role)) => *role,
         None => {
             let names: Vec<&str> = ROLES.iter().map(|(name, _)| *name).collect();
-            let help = nearest(&role, names.iter().copied())
-                .map_or_else(|| format!("roles are {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+            let help = nearest(&role, names.iter().copied()).map_or_else(
+                || format!("roles are {}", names.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
             problems.push(table.key_span("role"), "unknown role", Some(help));
             Role::Passthrough
         }
@@ -158,7 +173,11 @@ fn check_roles(section: &Section<'_>, roles: &[Role], output: &SchemaRef, proble
         let mut columns = (0..roles.len()).filter(|&column| roles[column] == only);
         let first = columns.next();
         if let Some(second) = columns.next() {
-            problems.push(section.key_span(output.field(second).name()), format!("a second column has the role {name}"), None);
+            problems.push(
+                section.key_span(output.field(second).name()),
+                format!("a second column has the role {name}"),
+                None,
+            );
         }
         let Some(column) = first else { continue };
         let kind = output.field(column).data_type();

@@ -137,62 +137,217 @@ const fn field(name: &'static str, kind: Kind, need: Need, doc: &'static str) ->
 
 /// `[labels]`, beside a connector's own keys.
 pub(super) static LABELS: &[Field] = &[
-    field("column", Kind::String, Need::Optional("labels come from a topic"), "A column of the features SQL that is the label: 0 or 1, or a bool; null while it is not known."),
-    field("available_at", Kind::String, Need::Optional("the row's own time"), "With `column`: a timestamp column of the SQL with the time at which the label became known. Nobody learns from it before."),
-    field("connector", Kind::String, Need::Optional("labels are in the record"), "Which connector reads the labels."),
-    field("format", Kind::String, Need::Optional("\"json\""), "Codec of the labels."),
-    field("schema", Kind::Map, Need::Optional("none"), "Columns of the labels' topic and their types."),
-    field("key", Kind::String, Need::Optional("none"), "Column of the labels' topic that names the row: it is equal to the column with the role `id`."),
-    field("label", Kind::String, Need::Optional("none"), "Column of the labels' topic with the label: 0 or 1, or a bool."),
-    field("time", Kind::String, Need::Optional("the record's timestamp"), "Column of the labels' topic with the time at which the label became known."),
-    field("horizon", Kind::Duration, Need::Required, "How long after its own time a row may get its label."),
-    field("missing", Kind::OneOf(&["drop", "negative"]), Need::Optional("\"drop\""), "What becomes of rows that get no label within the horizon."),
-    field("bytes_max", Kind::Bytes, Need::Optional("\"256 MiB\""), "Bytes of rows that wait for their label; beyond, the oldest leave, counted."),
+    field(
+        "column",
+        Kind::String,
+        Need::Optional("labels come from a topic"),
+        "A column of the features SQL that is the label: 0 or 1, or a bool; null while it is not known.",
+    ),
+    field(
+        "available_at",
+        Kind::String,
+        Need::Optional("the row's own time"),
+        "With `column`: a timestamp column of the SQL with the time at which the label became known. Nobody learns from it before.",
+    ),
+    field(
+        "connector",
+        Kind::String,
+        Need::Optional("labels are in the record"),
+        "Which connector reads the labels.",
+    ),
+    field(
+        "format",
+        Kind::String,
+        Need::Optional("\"json\""),
+        "Codec of the labels.",
+    ),
+    field(
+        "schema",
+        Kind::Map,
+        Need::Optional("none"),
+        "Columns of the labels' topic and their types.",
+    ),
+    field(
+        "key",
+        Kind::String,
+        Need::Optional("none"),
+        "Column of the labels' topic that names the row: it is equal to the column with the role `id`.",
+    ),
+    field(
+        "label",
+        Kind::String,
+        Need::Optional("none"),
+        "Column of the labels' topic with the label: 0 or 1, or a bool.",
+    ),
+    field(
+        "time",
+        Kind::String,
+        Need::Optional("the record's timestamp"),
+        "Column of the labels' topic with the time at which the label became known.",
+    ),
+    field(
+        "horizon",
+        Kind::Duration,
+        Need::Required,
+        "How long after its own time a row may get its label.",
+    ),
+    field(
+        "missing",
+        Kind::OneOf(&["drop", "negative"]),
+        Need::Optional("\"drop\""),
+        "What becomes of rows that get no label within the horizon.",
+    ),
+    field(
+        "bytes_max",
+        Kind::Bytes,
+        Need::Optional("\"256 MiB\""),
+        "Bytes of rows that wait for their label; beyond, the oldest leave, counted.",
+    ),
 ];
 
 /// `[buffer]`
 pub(super) static BUFFER: &[Field] = &[
-    field("rows_max", Kind::Integer, Need::Optional("200000"), "Most labelled rows kept for training."),
-    field("bytes_max", Kind::Bytes, Need::Optional("\"512 MiB\""), "Most bytes kept for training."),
+    field(
+        "rows_max",
+        Kind::Integer,
+        Need::Optional("200000"),
+        "Most labelled rows kept for training.",
+    ),
+    field(
+        "bytes_max",
+        Kind::Bytes,
+        Need::Optional("\"512 MiB\""),
+        "Most bytes kept for training.",
+    ),
 ];
 
 static DRIFT: &[Field] = &[
     field("name", Kind::String, Need::Required, "Name in metrics and alerts."),
-    field("on", Kind::OneOf(&["features", "log-loss"]), Need::Required, "What is watched: every feature, or the loss of the live version."),
-    field("detector", Kind::String, Need::Optional("\"ks\" for features, \"adwin\" for the loss"), "The detector."),
-    field("action", Kind::OneOf(&["warn", "retrain"]), Need::Optional("\"warn\""), "What an alarm leads to."),
+    field(
+        "on",
+        Kind::OneOf(&["features", "log-loss"]),
+        Need::Required,
+        "What is watched: every feature, or the loss of the live version.",
+    ),
+    field(
+        "detector",
+        Kind::String,
+        Need::Optional("\"ks\" for features, \"adwin\" for the loss"),
+        "The detector.",
+    ),
+    field(
+        "action",
+        Kind::OneOf(&["warn", "retrain"]),
+        Need::Optional("\"warn\""),
+        "What an alarm leads to.",
+    ),
     field("false_alarms", Kind::String, Need::NotYet, "Budget of false alarms."),
 ];
 
 /// `[retrain]`
 pub(super) static RETRAIN: &[Field] = &[
-    field("learner", Kind::String, Need::NotYet, "Another learner than that of [model]."),
-    field("train_on", Kind::OneOf(&["since-change"]), Need::Optional("\"since-change\""), "Rows of a candidate after an alarm. Weighting by recency is not yet supported."),
-    field("rows_min", Kind::Integer, Need::Optional("5000"), "Labelled rows after the change that the first candidate needs; each further one needs four times as many."),
-    field("cooldown", Kind::Duration, Need::Optional("\"30 min\""), "Least event time between two jobs."),
-    field("every", Kind::Duration, Need::Optional("only after alarms"), "Event time between scheduled jobs, on all that the buffer holds."),
+    field(
+        "learner",
+        Kind::String,
+        Need::NotYet,
+        "Another learner than that of [model].",
+    ),
+    field(
+        "train_on",
+        Kind::OneOf(&["since-change"]),
+        Need::Optional("\"since-change\""),
+        "Rows of a candidate after an alarm. Weighting by recency is not yet supported.",
+    ),
+    field(
+        "rows_min",
+        Kind::Integer,
+        Need::Optional("5000"),
+        "Labelled rows after the change that the first candidate needs; each further one needs four times as many.",
+    ),
+    field(
+        "cooldown",
+        Kind::Duration,
+        Need::Optional("\"30 min\""),
+        "Least event time between two jobs.",
+    ),
+    field(
+        "every",
+        Kind::Duration,
+        Need::Optional("only after alarms"),
+        "Event time between scheduled jobs, on all that the buffer holds.",
+    ),
 ];
 
 /// `[gate]`
 pub(super) static GATE: &[Field] = &[
-    field("loss", Kind::OneOf(&["brier"]), Need::Optional("\"brier\""), "The loss that is compared."),
-    field("alpha", Kind::Float, Need::Optional("0.05"), "Chance that a candidate that is no better is ever promoted, divided over the candidates after one champion."),
-    field("block", Kind::Duration, Need::Required, "Length of a block of prediction time: labels that come in correlated runs belong into one block."),
+    field(
+        "loss",
+        Kind::OneOf(&["brier"]),
+        Need::Optional("\"brier\""),
+        "The loss that is compared.",
+    ),
+    field(
+        "alpha",
+        Kind::Float,
+        Need::Optional("0.05"),
+        "Chance that a candidate that is no better is ever promoted, divided over the candidates after one champion.",
+    ),
+    field(
+        "block",
+        Kind::Duration,
+        Need::Required,
+        "Length of a block of prediction time: labels that come in correlated runs belong into one block.",
+    ),
     field("gain_min", Kind::Float, Need::Optional("0"), "Gain that must be shown."),
-    field("positives_min", Kind::Integer, Need::Optional("20"), "Labels of class 1 before anything is decided."),
-    field("age_max", Kind::Duration, Need::Optional("400 blocks"), "Age at which an undecided candidate is rejected."),
+    field(
+        "positives_min",
+        Kind::Integer,
+        Need::Optional("20"),
+        "Labels of class 1 before anything is decided.",
+    ),
+    field(
+        "age_max",
+        Kind::Duration,
+        Need::Optional("400 blocks"),
+        "Age at which an undecided candidate is rejected.",
+    ),
 ];
 
 /// `[[quality]]`
 pub(super) static QUALITY: &[Field] = &[
-    field("rule", Kind::OneOf(&["range", "nulls", "labels", "spike"]), Need::Required, "`range`: numbers outside `min` to `max`; `nulls`: bursts of missing values; `labels`: implausible label rates; `spike`: a median that jumps."),
-    field("column", Kind::String, Need::Optional("none, for `labels`"), "The feature."),
-    field("by", Kind::String, Need::Optional("all rows together"), "For `spike`: a category column whose values are judged one by one."),
+    field(
+        "rule",
+        Kind::OneOf(&["range", "nulls", "labels", "spike"]),
+        Need::Required,
+        "`range`: numbers outside `min` to `max`; `nulls`: bursts of missing values; `labels`: implausible label rates; `spike`: a median that jumps.",
+    ),
+    field(
+        "column",
+        Kind::String,
+        Need::Optional("none, for `labels`"),
+        "The feature.",
+    ),
+    field(
+        "by",
+        Kind::String,
+        Need::Optional("all rows together"),
+        "For `spike`: a category column whose values are judged one by one.",
+    ),
     field("min", Kind::Float, Need::Optional("no bound"), "For `range`."),
     field("max", Kind::Float, Need::Optional("no bound"), "For `range`."),
     field("rows", Kind::Integer, Need::Optional("200"), "Rows of a window."),
-    field("factor", Kind::Float, Need::Optional("10"), "How many times the share, rate or median may change."),
-    field("floor", Kind::Float, Need::Optional("0.05"), "For `nulls`: shares up to this are always allowed."),
+    field(
+        "factor",
+        Kind::Float,
+        Need::Optional("10"),
+        "How many times the share, rate or median may change.",
+    ),
+    field(
+        "floor",
+        Kind::Float,
+        Need::Optional("0.05"),
+        "For `nulls`: shares up to this are always allowed.",
+    ),
 ];
 
 /// The sections of the learn half.
@@ -200,19 +355,50 @@ pub(super) fn root() -> Vec<Field> {
     let labels = super::merged(LABELS, SOURCES.iter().map(|kind| kind.fields()));
     let labels = labels.into_iter().map(|field| match field.need {
         // The connector's own keys are needed only where a connector is named.
-        Need::Required if LABELS.iter().all(|own| own.name != field.name) => {
-            Field { need: Need::Optional("as [source] needs it, with a connector"), ..field }
-        }
+        Need::Required if LABELS.iter().all(|own| own.name != field.name) => Field {
+            need: Need::Optional("as [source] needs it, with a connector"),
+            ..field
+        },
         _ => field,
     });
     let drift = super::merged(DRIFT, DETECTORS.iter().map(|kind| kind.fields()));
     vec![
-        field("labels", Kind::Table(Vec::leak(labels.collect())), Need::Optional("nothing is learned"), "Labels."),
-        field("quality", Kind::Tables(QUALITY), Need::Optional("nothing is quarantined"), "Rules that keep bad rows out of the buffer."),
-        field("buffer", Kind::Table(BUFFER), Need::Optional("the defaults below"), "Labelled rows for training."),
-        field("drift", Kind::Tables(Vec::leak(drift)), Need::Optional("nothing is watched"), "Drift detectors."),
-        field("retrain", Kind::Table(RETRAIN), Need::Optional("nothing is retrained"), "Retraining."),
-        field("gate", Kind::Table(GATE), Need::Optional("needed with [retrain]"), "What a candidate must show."),
+        field(
+            "labels",
+            Kind::Table(Vec::leak(labels.collect())),
+            Need::Optional("nothing is learned"),
+            "Labels.",
+        ),
+        field(
+            "quality",
+            Kind::Tables(QUALITY),
+            Need::Optional("nothing is quarantined"),
+            "Rules that keep bad rows out of the buffer.",
+        ),
+        field(
+            "buffer",
+            Kind::Table(BUFFER),
+            Need::Optional("the defaults below"),
+            "Labelled rows for training.",
+        ),
+        field(
+            "drift",
+            Kind::Tables(Vec::leak(drift)),
+            Need::Optional("nothing is watched"),
+            "Drift detectors.",
+        ),
+        field(
+            "retrain",
+            Kind::Table(RETRAIN),
+            Need::Optional("nothing is retrained"),
+            "Retraining.",
+        ),
+        field(
+            "gate",
+            Kind::Table(GATE),
+            Need::Optional("needed with [retrain]"),
+            "What a candidate must show.",
+        ),
     ]
 }
 
@@ -236,7 +422,7 @@ impl<'d> Read<'_, 'd> {
             Ok(kind) => {
                 let source = root.table("source", problems);
                 kind.open(&labels, &source, &format!("{pipeline}-labels"), problems)
-            },
+            }
             Err(message) => {
                 problems.push(labels.key_span("connector"), message, None);
                 None
@@ -249,7 +435,11 @@ impl<'d> Read<'_, 'd> {
             ["labels", "buffer", "retrain", "gate", "model", "features"].map(|name| self.root.table(name, problems));
         if self.task != Task::Binary {
             let help = "write `task = \"binary\"`, or leave [labels] out".to_owned();
-            problems.push(labels.span(), "learning other tasks than binary ones is not yet supported", Some(help));
+            problems.push(
+                labels.span(),
+                "learning other tasks than binary ones is not yet supported",
+                Some(help),
+            );
             return None;
         }
         let before = problems.len();
@@ -280,10 +470,19 @@ impl<'d> Read<'_, 'd> {
         let gate = self.gate(&gate, retrain.is_some(), problems);
         if retrain.is_none() && drifts.iter().any(|drift| drift.action == Action::Retrain) {
             let help = "add [retrain], or write `action = \"warn\"`".to_owned();
-            problems.push(self.root.span(), "a detector asks for retraining and there is no [retrain]", Some(help));
+            problems.push(
+                self.root.span(),
+                "a detector asks for retraining and there is no [retrain]",
+                Some(help),
+            );
         }
         let settings = LearnSettings {
-            labels: LabelSettings { from: from?, horizon_ms, missing, bytes_max },
+            labels: LabelSettings {
+                from: from?,
+                horizon_ms,
+                missing,
+                bytes_max,
+            },
             rules: self.rules(problems),
             buffer_rows_max: buffer.get_or("rows_max", 200_000, problems),
             buffer_bytes_max: buffer.get_or("bytes_max", ByteSize(512 << 20), problems).as_usize(),
@@ -302,7 +501,11 @@ impl<'d> Read<'_, 'd> {
         self.output.index_of(name).ok().or_else(|| {
             let names = self.output.fields().iter().map(|field| field.name().as_str());
             let help = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
-            problems.push(section.key_span(key), format!("the features SQL has no column `{name}`"), help);
+            problems.push(
+                section.key_span(key),
+                format!("the features SQL has no column `{name}`"),
+                help,
+            );
             None
         })
     }
@@ -311,14 +514,22 @@ impl<'d> Read<'_, 'd> {
         match (labels.get::<String>("column", problems), labels.has("connector")) {
             (Some(_), true) => {
                 let help = "labels are in the record (`column`) or on a topic (`connector`), not both".to_owned();
-                problems.push(labels.key_span("column"), "`column` and `connector` contradict each other", Some(help));
+                problems.push(
+                    labels.key_span("column"),
+                    "`column` and `connector` contradict each other",
+                    Some(help),
+                );
                 None
             }
             (Some(name), false) => {
                 let label = self.column(labels, "column", &name, problems)?;
                 let kind = self.output.field(label).data_type();
                 if !(kind.is_numeric() || *kind == DataType::Boolean) {
-                    problems.push(labels.key_span("column"), format!("a column of type {kind} cannot be a label"), None);
+                    problems.push(
+                        labels.key_span("column"),
+                        format!("a column of type {kind} cannot be a label"),
+                        None,
+                    );
                 }
                 let available_at = match labels.get::<String>("available_at", problems) {
                     None => None,
@@ -335,7 +546,11 @@ impl<'d> Read<'_, 'd> {
             (None, true) => self.labels_topic(labels, problems),
             (None, false) => {
                 let help = "name `column`, or `connector`, `topics`, `schema`, `key` and `label`".to_owned();
-                problems.push(labels.span(), "[labels] does not say where labels come from", Some(help));
+                problems.push(
+                    labels.span(),
+                    "[labels] does not say where labels come from",
+                    Some(help),
+                );
                 None
             }
         }
@@ -369,18 +584,35 @@ impl<'d> Read<'_, 'd> {
                 _ => matches!(kind, DataType::Timestamp(_, _)),
             };
             if !fits {
-                problems.push(labels.key_span(of), format!("a column of type {kind} cannot be the {of}"), None);
+                problems.push(
+                    labels.key_span(of),
+                    format!("a column of type {kind} cannot be the {of}"),
+                    None,
+                );
             }
-            if fields.iter().all(|known: &datafusion::arrow::datatypes::Field| known.name() != field.name()) {
+            if fields
+                .iter()
+                .all(|known: &datafusion::arrow::datatypes::Field| known.name() != field.name())
+            {
                 fields.push(field.clone());
             }
         }
         if self.columns.position(Role::Id).is_none() {
             let help = "give the column that labels name the rows by `role = \"id\"` in [features.columns]".to_owned();
-            problems.push(labels.key_span("key"), "no column of the features SQL has the role id", Some(help));
+            problems.push(
+                labels.key_span("key"),
+                "no column of the features SQL has the role id",
+                Some(help),
+            );
         }
         let schema: SchemaRef = std::sync::Arc::new(Schema::new(fields));
-        Some(LabelsFrom::Topic { schema, codec: codec.name(), key, label, time })
+        Some(LabelsFrom::Topic {
+            schema,
+            codec: codec.name(),
+            key,
+            label,
+            time,
+        })
     }
 
     fn learner(&self, model: &Section<'_>, name: &str, problems: &mut Problems) -> Option<String> {
@@ -392,7 +624,11 @@ impl<'d> Read<'_, 'd> {
             }
         };
         let encoder: &ColumnsEncoder = self.columns.encoder.as_ref()?;
-        let context = LearnerContext { task: self.task, encoder, seed: self.seed };
+        let context = LearnerContext {
+            task: self.task,
+            encoder,
+            seed: self.seed,
+        };
         kind.build(model, &context, problems)?;
         let own: Vec<&str> = kind.fields().iter().map(|field| field.name).collect();
         Some(toml_of(model, &|key| own.contains(&key) && key != "learner"))
@@ -402,7 +638,9 @@ impl<'d> Read<'_, 'd> {
         let sections = self.root.tables("drift", problems);
         let mut drifts: Vec<DriftSettings> = Vec::new();
         for section in sections {
-            let Some(name) = section.require::<String>("name", problems) else { continue };
+            let Some(name) = section.require::<String>("name", problems) else {
+                continue;
+            };
             let on_loss = section.require::<String>("on", problems).as_deref() == Some("log-loss");
             let otherwise = if on_loss { "adwin" } else { "ks" };
             let detector = section.get_or("detector", otherwise.to_owned(), problems);
@@ -411,8 +649,13 @@ impl<'d> Read<'_, 'd> {
                 _ => Action::Warn,
             };
             if action == Action::Retrain && !on_loss {
-                let help = "watch `on = \"log-loss\"` for that: a shift of the inputs alone does not make a model worse";
-                problems.push(section.key_span("action"), "input drift only warns", Some(help.to_owned()));
+                let help =
+                    "watch `on = \"log-loss\"` for that: a shift of the inputs alone does not make a model worse";
+                problems.push(
+                    section.key_span("action"),
+                    "input drift only warns",
+                    Some(help.to_owned()),
+                );
             }
             if drifts.iter().any(|known| known.name == name) {
                 problems.push(section.key_span("name"), "two detectors have this name", None);
@@ -426,14 +669,28 @@ impl<'d> Read<'_, 'd> {
             };
             let own: Vec<&str> = kind.fields().iter().map(|field| field.name).collect();
             let config = toml_of(&section, &|key| own.contains(&key) && key != "detector");
-            let context = BuildContext { task: self.task, columns: &self.columns.specs, seed: self.seed };
+            let context = BuildContext {
+                task: self.task,
+                columns: &self.columns.specs,
+                seed: self.seed,
+            };
             let built = kind.build(&section, &context, problems);
             let fits = built.is_none_or(|built| matches!(*built, Detector::Stream(_)) == on_loss);
             if !fits {
                 let help = "use `adwin` on `log-loss` and `ks` on `features`".to_owned();
-                problems.push(section.key_span("detector"), "this detector cannot watch that", Some(help));
+                problems.push(
+                    section.key_span("detector"),
+                    "this detector cannot watch that",
+                    Some(help),
+                );
             }
-            drifts.push(DriftSettings { name, on_loss, detector, config, action });
+            drifts.push(DriftSettings {
+                name,
+                on_loss,
+                detector,
+                config,
+                action,
+            });
         }
         drifts
     }
@@ -444,7 +701,9 @@ impl<'d> Read<'_, 'd> {
             false => gate.get("block", problems),
         };
         let block_ms = millis(Some(block.unwrap_or(Duration::from_secs(3600)))).max(1);
-        let age_ms = gate.get("age_max", problems).map_or(block_ms.saturating_mul(400), |age| millis(Some(age)));
+        let age_ms = gate
+            .get("age_max", problems)
+            .map_or(block_ms.saturating_mul(400), |age| millis(Some(age)));
         let settings = GateSettings {
             alpha: gate.get_or("alpha", 0.05, problems),
             block_ms,
@@ -463,7 +722,10 @@ impl<'d> Read<'_, 'd> {
 
     fn rules(&self, problems: &mut Problems) -> Vec<Rule> {
         let sections = self.root.tables("quality", problems);
-        sections.iter().filter_map(|section| self.rule(section, problems)).collect()
+        sections
+            .iter()
+            .filter_map(|section| self.rule(section, problems))
+            .collect()
     }
 
     fn rule(&self, section: &Section<'_>, problems: &mut Problems) -> Option<Rule> {
@@ -475,7 +737,11 @@ impl<'d> Read<'_, 'd> {
             return None;
         }
         if rule == "labels" {
-            return Some(Rule::LabelRate { rows, factor, chance: 1e-6 });
+            return Some(Rule::LabelRate {
+                rows,
+                factor,
+                chance: 1e-6,
+            });
         }
         let column = self.feature(section, "column", problems)?;
         let spec = &self.columns.specs[column];
@@ -484,13 +750,23 @@ impl<'d> Read<'_, 'd> {
             return None;
         }
         Some(match rule.as_str() {
-            "nulls" => Rule::NullBurst { column, rows, factor, floor: section.get_or("floor", 0.05, problems) },
+            "nulls" => Rule::NullBurst {
+                column,
+                rows,
+                factor,
+                floor: section.get_or("floor", 0.05, problems),
+            },
             "spike" => {
                 let by = match section.has("by") {
                     true => Some(self.feature(section, "by", problems)?),
                     false => None,
                 };
-                Rule::Spike { column, by, rows, factor }
+                Rule::Spike {
+                    column,
+                    by,
+                    rows,
+                    factor,
+                }
             }
             _ => Rule::Range {
                 column,
@@ -525,6 +801,7 @@ impl DriftSettings {
         let document = Document::parse(&self.name, &self.config, &|_| None).ok()?;
         let mut problems = document.problems();
         let context = BuildContext { task, columns, seed };
-        kind.build(&document.root(), &context, &mut problems).map(|detector| *detector)
+        kind.build(&document.root(), &context, &mut problems)
+            .map(|detector| *detector)
     }
 }

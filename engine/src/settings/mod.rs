@@ -113,7 +113,13 @@ impl Plan {
         }
         part(format!("{:?}", self.model.as_ref().map(|model| (model.task, model.hold))).as_bytes());
         part(format!("{:?} {}", self.learn, self.seed).as_bytes());
-        part(format!("{} {} {}", self.dead_letters, self.prediction_bytes_max, self.dead_letter_bytes_max).as_bytes());
+        part(
+            format!(
+                "{} {} {}",
+                self.dead_letters, self.prediction_bytes_max, self.dead_letter_bytes_max
+            )
+            .as_bytes(),
+        );
         hash.finalize().to_hex().as_str()[..16].to_owned()
     }
 }
@@ -161,14 +167,14 @@ impl Settings {
     ///
     /// # Errors
     /// As there.
-    pub fn parse_with(
-        file_name: &str,
-        text: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, Problems> {
+    pub fn parse_with(file_name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let document = Document::parse(file_name, text, env)?;
         let mut problems = document.problems();
-        let settings = Reader { document: &document, problems: &mut problems }.read(text);
+        let settings = Reader {
+            document: &document,
+            problems: &mut problems,
+        }
+        .read(text);
         match settings {
             Some(settings) => problems.into_result(settings),
             None => Err(problems),
@@ -208,14 +214,26 @@ impl Reader<'_> {
     fn read(&mut self, text: &str) -> Option<Settings> {
         let root = self.document.root();
         root.check(sections(), self.problems);
-        let [pipeline, source_section, features, sink_section, epoch, model_section, snapshot, registry, http] = [
+        let [
+            pipeline,
+            source_section,
+            features,
+            sink_section,
+            epoch,
+            model_section,
+            snapshot,
+            registry,
+            http,
+        ] = [
             "pipeline", "source", "features", "sink", "epoch", "model", "snapshot", "registry", "http",
         ]
         .map(|name| root.table(name, self.problems));
         let pipeline = self.pipeline(&pipeline);
         let name = pipeline.as_ref().map_or("", |pipeline| pipeline.name.as_str());
         let source = self.source(&source_section, name);
-        let sink = pipeline.as_ref().and_then(|p| self.sink(&sink_section, &source_section, p));
+        let sink = pipeline
+            .as_ref()
+            .and_then(|p| self.sink(&sink_section, &source_section, p));
         let epoch = self.epoch(&epoch);
         let model = model_section.is_present().then(|| self.model(&model_section));
         let seed = pipeline.as_ref().map_or(0, |pipeline| pipeline.seed);
@@ -247,7 +265,8 @@ impl Reader<'_> {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 100 || !name.chars().all(fits) {
             let help = "use up to 100 letters, digits, `-`, `_` and `.`: Kafka's names are made of it".to_owned();
-            self.problems.push(section.key_span("name"), "this name cannot name topics", Some(help));
+            self.problems
+                .push(section.key_span("name"), "this name cannot name topics", Some(help));
             return None;
         }
         let state_dir: String = section.require("state_dir", self.problems)?;
@@ -256,7 +275,12 @@ impl Reader<'_> {
             _ => Delivery::AtLeastOnce,
         };
         let seed = section.get_or("seed", 0, self.problems);
-        Some(Pipeline { name, state_dir: self.document.resolve(&state_dir), delivery, seed })
+        Some(Pipeline {
+            name,
+            state_dir: self.document.resolve(&state_dir),
+            delivery,
+            seed,
+        })
     }
 
     fn source(&mut self, section: &Section<'_>, pipeline: &str) -> Option<Box<dyn OpenSource>> {
@@ -313,17 +337,23 @@ impl Reader<'_> {
         let transform = match Transform::plan(&sql, schema.clone()) {
             Ok(transform) => transform,
             Err(error) => {
-                let span = error.at.map_or_else(|| features.key_span("sql"), |at| features.offset_in_string("sql", at));
+                let span = error
+                    .at
+                    .map_or_else(|| features.key_span("sql"), |at| features.offset_in_string("sql", at));
                 self.problems.push(span, error.message, error.help);
                 return None;
             }
         };
         let root = self.document.root();
         let labels = root.table("labels", self.problems);
-        let in_record: Vec<String> =
-            ["column", "available_at"].into_iter().filter_map(|key| labels.get(key, self.problems)).collect();
+        let in_record: Vec<String> = ["column", "available_at"]
+            .into_iter()
+            .filter_map(|key| labels.get(key, self.problems))
+            .collect();
         let time = source.table("time", self.problems);
-        let time = time.get::<String>("column", self.problems).map(|name| (name, time.key_span("column")));
+        let time = time
+            .get::<String>("column", self.problems)
+            .map(|name| (name, time.key_span("column")));
         let columns = Columns::read(
             &features.table("columns", self.problems),
             transform.output_schema(),
@@ -383,7 +413,11 @@ impl Reader<'_> {
         if let Some(both) = labels.iter().find(|topic| source.contains(topic)) {
             let section = root.table("labels", self.problems);
             let help = "use `column` for labels that are in the records themselves".to_owned();
-            self.problems.push(section.key_span("topics"), format!("`{both}` is a topic of [source] already"), Some(help));
+            self.problems.push(
+                section.key_span("topics"),
+                format!("`{both}` is a topic of [source] already"),
+                Some(help),
+            );
         }
     }
 
@@ -392,13 +426,18 @@ impl Reader<'_> {
         for name in ["quality", "buffer", "drift", "retrain", "gate"] {
             if root.has(name) {
                 let help = "add [labels], or leave this section out".to_owned();
-                self.problems.push(root.name_span(name), format!("[{name}] without [labels]"), Some(help));
+                self.problems
+                    .push(root.name_span(name), format!("[{name}] without [labels]"), Some(help));
             }
         }
         let model = root.table("model", self.problems);
         if model.has("bootstrap_rows") {
             let help = "add [labels], or leave this key out".to_owned();
-            self.problems.push(model.name_span("bootstrap_rows"), "no labels to fit a first model on", Some(help));
+            self.problems.push(
+                model.name_span("bootstrap_rows"),
+                "no labels to fit a first model on",
+                Some(help),
+            );
         }
     }
 
@@ -407,11 +446,17 @@ impl Reader<'_> {
             Some("regression") => Task::Regression,
             _ => Task::Binary,
         };
-        let initial = section.get::<String>("initial", self.problems).map(|path| self.document.resolve(&path));
+        let initial = section
+            .get::<String>("initial", self.problems)
+            .map(|path| self.document.resolve(&path));
         let hold = section.get::<String>("before_model", self.problems).as_deref() == Some("hold");
         if hold && initial.is_none() {
             let help = "name an artifact in `initial`, or write `before_model = \"pass\"`".to_owned();
-            self.problems.push(section.key_span("before_model"), "nothing would ever end the wait", Some(help));
+            self.problems.push(
+                section.key_span("before_model"),
+                "nothing would ever end the wait",
+                Some(help),
+            );
         }
         Some(ModelSettings { task, initial, hold })
     }
@@ -423,7 +468,9 @@ impl Reader<'_> {
             bytes_max: section.get_or("bytes_max", ByteSize(16 << 20), problems).as_usize(),
             linger: section.get_or("linger", Duration::from_millis(5), problems),
             event_span_max_ms: i64::try_from(
-                section.get_or("event_span_max", Duration::from_secs(900), problems).as_millis(),
+                section
+                    .get_or("event_span_max", Duration::from_secs(900), problems)
+                    .as_millis(),
             )
             .unwrap_or(i64::MAX),
             skew: section.get_or("skew", Duration::from_millis(100), problems),
@@ -435,10 +482,26 @@ impl Reader<'_> {
                 problems.push(section.key_span(key), format!("`{key}` must be {range}"), None);
             }
         };
-        limit("rows_max", (1..=1_000_000).contains(&bounds.rows_max), "from 1 to 1000000");
-        limit("bytes_max", (1 << 10..=1 << 30).contains(&bounds.bytes_max), "from 1 KiB to 1 GiB");
-        limit("buffered_max", bounds.buffered_max >= bounds.bytes_max, "at least `bytes_max`");
-        limit("in_flight_max", (1..=1024).contains(&bounds.in_flight_max), "from 1 to 1024");
+        limit(
+            "rows_max",
+            (1..=1_000_000).contains(&bounds.rows_max),
+            "from 1 to 1000000",
+        );
+        limit(
+            "bytes_max",
+            (1 << 10..=1 << 30).contains(&bounds.bytes_max),
+            "from 1 KiB to 1 GiB",
+        );
+        limit(
+            "buffered_max",
+            bounds.buffered_max >= bounds.bytes_max,
+            "at least `bytes_max`",
+        );
+        limit(
+            "in_flight_max",
+            (1..=1024).contains(&bounds.in_flight_max),
+            "from 1 to 1024",
+        );
         limit("event_span_max", bounds.event_span_max_ms >= 1, "at least 1 ms");
         bounds
     }
@@ -448,12 +511,17 @@ impl Reader<'_> {
         let span = section.key_span("listen");
         let Ok(address) = text.parse::<SocketAddr>() else {
             let help = "write address and port, such as \"127.0.0.1:9464\"".to_owned();
-            self.problems.push(span, "`listen` is not an address with a port", Some(help));
+            self.problems
+                .push(span, "`listen` is not an address with a port", Some(help));
             return None;
         };
         if !address.ip().is_loopback() {
             let help = "listen on 127.0.0.1, and put a proxy with TLS and authentication before it".to_owned();
-            self.problems.push(span, "an address that others can reach needs TLS and a token, not yet supported", Some(help));
+            self.problems.push(
+                span,
+                "an address that others can reach needs TLS and a token, not yet supported",
+                Some(help),
+            );
             return None;
         }
         Some(address)

@@ -118,14 +118,21 @@ fn start_ms() -> i64 {
 }
 
 fn stamped(payload: String, at_ms: i64) -> Record {
-    Record { timestamp_ms: Some(at_ms), ..Record::of(payload) }
+    Record {
+        timestamp_ms: Some(at_ms),
+        ..Record::of(payload)
+    }
 }
 
 fn feed(broker: &Broker, name: &str, numbers: std::ops::Range<u32>, start: i64) {
     let at = |number: u32| start + i64::from(number) * STEP_MS;
     let record = |number: u32| {
         let kind = ["a", "b", "c"][number as usize % 3];
-        let payload = format!(r#"{{"id":"r{number}","at":{},"x":{},"k":"{kind}"}}"#, at(number), x_of(number));
+        let payload = format!(
+            r#"{{"id":"r{number}","at":{},"x":{},"k":"{kind}"}}"#,
+            at(number),
+            x_of(number)
+        );
         stamped(payload, at(number))
     };
     let label = |number: u32| {
@@ -163,12 +170,16 @@ fn the_loop(delivery: &str) {
         std::thread::sleep(Duration::from_millis(400));
     }
     daemon.wait_for("a second version", LIMIT, |daemon| {
-        let live = daemon.metrics()?.get("driftmill_model_version_info", &[("version", "v2")])?;
+        let live = daemon
+            .metrics()?
+            .get("driftmill_model_version_info", &[("version", "v2")])?;
         (live == 1.0).then_some(())
     });
     daemon.wait_no_lag(LIMIT);
     let metrics = daemon.metrics().unwrap();
-    let labels = metrics.get("driftmill_labels_total", &[("outcome", "matched")]).unwrap_or_default();
+    let labels = metrics
+        .get("driftmill_labels_total", &[("outcome", "matched")])
+        .unwrap_or_default();
     assert!(labels > 29_000.0, "only {labels} labels matched\n{}", daemon.log());
     let status = daemon.terminate(Duration::from_secs(30));
     assert!(status.success(), "{status}\n{}", daemon.log());
@@ -187,8 +198,14 @@ fn the_loop(delivery: &str) {
     let names: Vec<&str> = versions.iter().map(String::as_str).collect();
     assert_eq!(names, ["none", "v1", "v2"], "{}", daemon.log());
     let share = f64::from(right) / f64::from(rows);
-    eprintln!("{delivery}: {} outputs, versions {names:?}, {share:.3} right at the end", outputs.len());
-    assert!(share > 0.75, "only {share} of the last answers are right: v2 does not know the new world");
+    eprintln!(
+        "{delivery}: {} outputs, versions {names:?}, {share:.3} right at the end",
+        outputs.len()
+    );
+    assert!(
+        share > 0.75,
+        "only {share} of the last answers are right: v2 does not know the new world"
+    );
     if delivery == "exactly-once" {
         assert_eq!(outputs.len(), RECORDS as usize);
     }
