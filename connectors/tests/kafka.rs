@@ -53,7 +53,7 @@ fn open_source(broker: &str, topic: &str) -> Box<dyn OpenSource> {
     let text = format!("brokers = \"{broker}\"\ntopics = [\"{topic}\"]\n");
     let document = Document::parse("t.toml", &text, &|_| None).unwrap();
     let mut problems = document.problems();
-    let source = SOURCES[0].open(&document.root(), "test-source", &mut problems);
+    let source = SOURCES[0].open(&document.root(), &document.root(), "test-source", &mut problems);
     source.unwrap_or_else(|| panic!("{}", problems.render()))
 }
 

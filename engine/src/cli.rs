@@ -11,10 +11,11 @@ use clap::{Parser, Subcommand};
 use driftmill_connectors::SinkError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::committer::CommitError;
 use crate::daemon::{LogObserver, RunError, Status, Summary, Surroundings};
 use crate::disk::LocalDisk;
+use crate::generator::PaymentsConfig;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::{http, quickstart, reference};
@@ -66,6 +67,29 @@ enum Command {
         /// The configuration.
         config: PathBuf,
     },
+    /// Brings the version back that was live before, in a pipeline that runs on this machine.
+    Rollback {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// Writes made-up payments into a cluster: the topics `payments` and `payments.outcomes`, which must exist.
+    Generate {
+        /// Brokers of the cluster.
+        #[arg(long, default_value = "localhost:9092")]
+        brokers: String,
+        /// How long payments are made; for ever without it.
+        #[arg(long = "for", value_parser = driftmill_config::parse_duration)]
+        length: Option<std::time::Duration>,
+        /// Payments in a second.
+        #[arg(long, default_value_t = 1_000)]
+        rate: u32,
+        /// When the world changes, such as `10min` after the start.
+        #[arg(long, value_parser = driftmill_config::parse_duration)]
+        drift_at: Option<std::time::Duration>,
+        /// Seed of the payments.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Carries out a training job: `driftmill train JOB SEGMENTS OUT`.
     #[command(hide = true)]
     Train {
@@ -107,6 +131,33 @@ pub fn main() -> ExitCode {
             json,
         }),
         Command::Models { config } => models(&config),
+        Command::Rollback { config } => roll_back(&config),
+        Command::Generate {
+            brokers,
+            length,
+            rate,
+            drift_at,
+            seed,
+        } => {
+            let world = PaymentsConfig {
+                seed,
+                start_ms: SystemClock.now_ms(),
+                rate_per_s: rate,
+                drift_at,
+                bad_feed: None,
+                ..PaymentsConfig::default()
+            };
+            match quickstart::generate(&brokers, world, length) {
+                Ok(fed) => {
+                    say(&format!("{} records written", fed.records));
+                    0
+                }
+                Err(message) => {
+                    complain(&format!("driftmill: {message}"));
+                    FAILED
+                }
+            }
+        }
         Command::Reference { check, write } => reference::command(check, write),
     };
     ExitCode::from(code)
@@ -183,6 +234,37 @@ fn run_quickstart(options: &quickstart::Options) -> u8 {
         }
         Err(message) => {
             complain(&format!("driftmill: {message}"));
+            FAILED
+        }
+    }
+}
+
+fn roll_back(config: &Path) -> u8 {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let url = format!("http://{}/admin/rollback", settings.listen);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let asked = agent
+        .post(&url)
+        .header(http::PIPELINE_HEADER, &settings.pipeline.name)
+        .send_empty();
+    let answer = asked.and_then(|mut answer| Ok((answer.status(), answer.body_mut().read_to_string()?)));
+    match answer {
+        Ok((status, text)) if status.is_success() => {
+            say(text.trim_end());
+            0
+        }
+        Ok((_, text)) => {
+            complain(&format!("driftmill: {text}"));
+            FAILED
+        }
+        Err(error) => {
+            complain(&format!(
+                "driftmill: no pipeline answers at {}: {error}; is it running?",
+                settings.listen
+            ));
             FAILED
         }
     }
@@ -266,6 +348,7 @@ fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
         disk: Arc::new(LocalDisk),
         metrics: Arc::new(metrics),
         stop: Arc::new(AtomicBool::new(false)),
+        desk: Arc::default(),
         status: Arc::new(Status::default()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -285,8 +368,7 @@ fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
     let signals = Signals::listen(&runtime).map_err(start)?;
     runtime.spawn(signals.watch(Arc::clone(&around.stop)));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let (shown, status) = (Arc::clone(&around.metrics), Arc::clone(&around.status));
-    let server = runtime.spawn(http::serve(listener, shown, status, async {
+    let server = runtime.spawn(http::serve(listener, &settings.pipeline.name, &around, async {
         // A dropped sender means the end just as well.
         let _ = ended.await;
     }));

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-use crate::daemon::Status;
+use crate::admin::{Command, Desk};
+use crate::daemon::{Status, Surroundings};
 use crate::metrics::Metrics;
 
 /// What the pages show.
@@ -18,7 +19,12 @@ use crate::metrics::Metrics;
 struct Shown {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
+    desk: Arc<Desk>,
+    pipeline: Arc<str>,
 }
+
+/// Header that a command must carry, with the pipeline's name: a page in somebody's browser cannot send it.
+pub const PIPELINE_HEADER: &str = "x-driftmill-pipeline";
 
 /// Takes the address.
 ///
@@ -34,18 +40,39 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(
+pub fn serve(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
-    status: Arc<Status>,
+    pipeline: &str,
+    around: &Surroundings,
     ended: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+    let shown = Shown {
+        metrics: Arc::clone(&around.metrics),
+        status: Arc::clone(&around.status),
+        desk: Arc::clone(&around.desk),
+        pipeline: pipeline.into(),
+    };
     let app = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(show_ready))
-        .with_state(Shown { metrics, status });
-    axum::serve(listener, app).with_graceful_shutdown(ended).await
+        .route("/admin/rollback", post(roll_back))
+        .with_state(shown);
+    async move { axum::serve(listener, app).with_graceful_shutdown(ended).await }
+}
+
+async fn roll_back(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let named = headers.get(PIPELINE_HEADER).and_then(|name| name.to_str().ok());
+    if named != Some(&*shown.pipeline) {
+        let what = format!("a command needs the header {PIPELINE_HEADER} with the name of the pipeline\n");
+        return (StatusCode::FORBIDDEN, what).into_response();
+    }
+    let desk = Arc::clone(&shown.desk);
+    match tokio::task::spawn_blocking(move || desk.ask(Command::RollBack)).await {
+        Ok(Ok(done)) => (StatusCode::OK, format!("{done}\n")).into_response(),
+        Ok(Err(why)) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn show_metrics(State(shown): State<Shown>) -> Response {

@@ -1,5 +1,6 @@
 //! The engine: the only crate that knows both connectors and models.
 
+pub mod admin;
 pub mod buffer;
 pub mod cli;
 pub mod clock;

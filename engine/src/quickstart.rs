@@ -194,6 +194,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         disk: Arc::new(LocalDisk),
         metrics: Arc::clone(&metrics),
         stop: Arc::new(AtomicBool::new(false)),
+        desk: Arc::default(),
         status: Arc::new(Status::default()),
     };
     let server = serve(&settings, &around)?;
@@ -211,6 +212,25 @@ pub fn run(options: &Options) -> Result<Report, String> {
     server.shutdown_background();
     let summary = outcome.map_err(|error| error.to_string())?;
     Ok(report(&fed?, summary, &story.told()))
+}
+
+/// Writes a world into a cluster, as fast as its own clock goes, until `length` is over.
+///
+/// # Errors
+/// Brokers that cannot be reached, or topics that do not exist.
+pub fn generate(brokers: &str, world: PaymentsConfig, length: Option<Duration>) -> Result<Fed, String> {
+    let topics = ["payments".to_owned(), "payments.outcomes".to_owned()];
+    let connection = Connection::plain(brokers);
+    let mut producer = Producer::connect(&connection, "generator", &topics).map_err(|error| error.to_string())?;
+    let stop = AtomicBool::new(false);
+    let feed = Feed {
+        speed: Some(1.0),
+        until: length,
+        backlog: &|| 0,
+        backlog_max: 1,
+        stop: &stop,
+    };
+    run_into(&mut Payments::new(world), &mut producer, &feed).map_err(|error| error.to_string())
 }
 
 /// Prints the closing balance.
@@ -292,8 +312,12 @@ fn serve(settings: &Settings, around: &Surroundings) -> Result<tokio::runtime::R
         .build()
         .map_err(|error| format!("the system gives no thread: {error}"))?;
     let listener = runtime.block_on(http::bind(settings.listen))?;
-    let (metrics, status) = (Arc::clone(&around.metrics), Arc::clone(&around.status));
-    runtime.spawn(http::serve(listener, metrics, status, std::future::pending()));
+    runtime.spawn(http::serve(
+        listener,
+        &settings.pipeline.name,
+        around,
+        std::future::pending(),
+    ));
     Ok(runtime)
 }
 

@@ -52,8 +52,13 @@ def last_time(directory):
 
 
 def wait(producer, until):
-    while (left := until - time.monotonic()) > 0:
-        producer.poll(min(left, 0.1))
+    while True:
+        # Polling with a time-out would return at every delivery and so cost a whole core.
+        producer.poll(0)
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 0.1))
 
 
 def produce(brokers, directory, seconds):

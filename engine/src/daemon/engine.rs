@@ -55,6 +55,7 @@ pub(super) struct Engine {
     pub(super) loaded: Vec<(String, Arc<Model>)>,
     pub(super) trainers: Trainers,
     pub(super) observer: Arc<dyn Observer>,
+    pub(super) desk: Arc<crate::admin::Desk>,
     /// Whether live records are processed: in a replay nothing new happens.
     pub(super) is_live: bool,
     /// Why the next live epoch should begin a training job.
@@ -104,6 +105,7 @@ impl Engine {
             self.receive(wait)?;
             self.report();
             self.decide()?;
+            self.obey();
             self.project()?;
             let now = Instant::now();
             wait = match self.intake.due(now) {

@@ -2,6 +2,7 @@
 
 use driftmill_models::evidence::gate::GateAnswer;
 
+use crate::admin::Command;
 use crate::daemon::engine::Engine;
 use crate::daemon::{Happening, RunError};
 use crate::epoch_log::Event;
@@ -90,6 +91,36 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Takes an operator's command.
+    pub(super) fn obey(&mut self) {
+        let Some(request) = self.desk.take() else { return };
+        let answer = match request.command {
+            Command::RollBack => self.roll_back(),
+        };
+        // Whoever asked may have given up; what was decided holds.
+        drop(request.answer.send(answer));
+    }
+
+    fn roll_back(&mut self) -> Result<String, String> {
+        let (live, previous) = (
+            self.state.version(self.state.live),
+            self.state.version(self.state.previous),
+        );
+        let Some(to) = previous.map(|version| version.name.clone()) else {
+            return Err("no version was live before this one: there is nothing to go back to".to_owned());
+        };
+        let from = live.map_or("none", |version| version.name.as_str()).to_owned();
+        let changes = |event: &Event| matches!(event, Event::Promoted { .. } | Event::RolledBack { .. });
+        if self.pending.iter().any(changes) {
+            return Err("another change of the live version is under way; ask again".to_owned());
+        }
+        self.pending.push(Event::RolledBack {
+            to: to.clone(),
+            reason: format!("an operator went back from {from}"),
+        });
+        Ok(format!("{from} → {to}"))
     }
 
     fn trained(&mut self, result: crate::trainer::TrainResult) -> Result<(), RunError> {

@@ -237,6 +237,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Set to end the pipeline.
     pub stop: Arc<AtomicBool>,
+    /// Commands of operators.
+    pub desk: Arc<crate::admin::Desk>,
     /// What is told to others.
     pub status: Arc<Status>,
 }

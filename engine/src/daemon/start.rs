@@ -189,6 +189,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         trainers: Trainers::new(&settings.pipeline.state_dir.join("training"))?,
         loaded: Vec::new(),
         observer: Arc::clone(&around.observer),
+        desk: Arc::clone(&around.desk),
         is_live: false,
         wish: None,
         unprojected: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use driftmill_tests::daemon::{Daemon, free_port};
+use driftmill_tests::daemon::{Daemon, free_port, run_to_end};
 use driftmill_tests::kafka::{Broker, Isolation, Record};
 use serde_json::Value;
 
@@ -153,6 +153,7 @@ fn the_loop(delivery: &str) {
     let http = format!("127.0.0.1:{}", free_port());
     let config = config(&name, folder.path(), broker.bootstrap(), &http, delivery);
     let start = || Daemon::start(folder.path(), &config, &http);
+    let file = folder.path().join("pipeline.toml");
     let begun = start_ms();
 
     feed(broker, &name, 0..12_000, begun);
@@ -181,7 +182,19 @@ fn the_loop(delivery: &str) {
         .get("driftmill_labels_total", &[("outcome", "matched")])
         .unwrap_or_default();
     assert!(labels > 29_000.0, "only {labels} labels matched\n{}", daemon.log());
+    let told = run_to_end(["rollback", file.to_str().unwrap()]);
+    assert!(told.status.success(), "{told:?}");
+    daemon.wait_for("the first version again", LIMIT, |daemon| {
+        let live = daemon
+            .metrics()?
+            .get("driftmill_model_version_info", &[("version", "v1")])?;
+        (live == 1.0).then_some(())
+    });
     let status = daemon.terminate(Duration::from_secs(30));
+    let told = run_to_end(["models", file.to_str().unwrap()]);
+    let listed = String::from_utf8_lossy(&told.stdout).into_owned();
+    let history: Vec<&str> = listed.lines().filter_map(|line| line.split('@').next()).collect();
+    assert_eq!(history, ["v1", "v2", "v1"], "{listed}");
     assert!(status.success(), "{status}\n{}", daemon.log());
 
     let outputs = broker.read(&format!("{name}.out"), Isolation::Committed);

@@ -11,5 +11,6 @@ mod delivery;
 mod deploy;
 mod learning;
 mod pipeline;
+mod quickstart;
 mod scrape;
 mod trouble;

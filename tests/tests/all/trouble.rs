@@ -81,7 +81,7 @@ fn state_hashes(log: &str) -> (Option<String>, Option<String>) {
         let rest = text.rsplit_once(mark)?.1;
         Some(rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>())
     };
-    let recovered = log.lines().filter(|line| line.contains("recovered")).next_back();
+    let recovered = log.lines().rfind(|line| line.contains("recovered"));
     (
         after(log, "\"state\":\""),
         recovered.and_then(|line| after(line, "state=\"").or_else(|| after(line, "state="))),

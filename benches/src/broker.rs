@@ -1,0 +1,140 @@
+//! The Kafka of a benchmark: the one that `DRIFTMILL_KAFKA=host:port` names, or one that `scripts/kafka/kafka` starts
+//! and that ends with this process.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+
+use crate::Failure;
+use crate::bare::send;
+use crate::flights::Flights;
+
+/// Partitions of every topic.
+pub const PARTITIONS: i32 = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster.
+pub struct Broker {
+    /// Its `host:port`.
+    pub bootstrap: String,
+    admin: AdminClient<DefaultClientContext>,
+    watch: BaseConsumer,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Broker {
+    /// Finds or starts a cluster; data of one that is started lie below `dir`. It inherits the cores of this process.
+    ///
+    /// # Errors
+    /// No cluster.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let bootstrap = match std::env::var("DRIFTMILL_KAFKA") {
+            Ok(bootstrap) if !bootstrap.is_empty() => bootstrap,
+            _ => start(dir)?,
+        };
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &bootstrap)
+            .set("group.id", "driftmill-benches");
+        Ok(Self {
+            admin: config.create()?,
+            watch: config.create()?,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            bootstrap,
+        })
+    }
+
+    /// Makes an empty topic.
+    ///
+    /// # Errors
+    /// A name that is taken, a cluster that is away.
+    pub fn create(&self, topic: &str) -> Result<(), Failure> {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1));
+        for result in self.runtime.block_on(self.admin.create_topics([&new], &options))? {
+            result.map_err(|(topic, code)| format!("cannot create {topic}: {code}"))?;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.records(topic) {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// A cluster that is away.
+    pub fn delete(&self, topic: &str) -> Result<(), Failure> {
+        let results = self
+            .runtime
+            .block_on(self.admin.delete_topics(&[topic], &AdminOptions::new()))?;
+        for result in results {
+            result.map_err(|(topic, code)| format!("cannot delete {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Records in a topic that nobody trims and nobody writes in transactions.
+    ///
+    /// # Errors
+    /// A topic or a leader that is not there.
+    pub fn records(&self, topic: &str) -> Result<u64, Failure> {
+        let mut sum = 0;
+        for partition in 0..PARTITIONS {
+            let (_, end) = self.watch.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            sum += u64::try_from(end)?;
+        }
+        Ok(sum)
+    }
+
+    /// Writes `count` flights into a topic, to each partition in turn; how many of them W1 keeps.
+    ///
+    /// # Errors
+    /// A record that is not acknowledged.
+    pub fn load(&self, topic: &str, count: u64) -> Result<u64, Failure> {
+        let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("linger.ms", "20")
+            .create()?;
+        let (mut flights, mut line, mut kept) = (Flights::new(1), String::new(), 0);
+        for row in 0..count {
+            kept += u64::from(flights.write(&mut line));
+            let partition = (row % PARTITIONS as u64) as i32;
+            send(
+                &producer,
+                BaseRecord::to(topic).partition(partition).payload(line.as_bytes()),
+            )?;
+        }
+        producer.flush(PATIENCE)?;
+        let there = self.records(topic)?;
+        if there != count {
+            return Err(format!("{there} of {count} records were written").into());
+        }
+        Ok(kept)
+    }
+}
+
+fn start(dir: &Path) -> Result<String, Failure> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka/kafka");
+    let owner = std::process::id().to_string();
+    let output = Command::new(&script)
+        .args(["start", "--owner", &owner, "--dir"])
+        .arg(dir)
+        .output()
+        .map_err(|error| format!("{}: {error}", script.display()))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(format!("no Kafka: {reason}; or name one by DRIFTMILL_KAFKA=host:port").into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,89 @@
+//! Two sides, measured in turn.
+
+/// What the two sides cost in one pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// Cost of ours.
+    pub ours: f64,
+    /// Cost of the other.
+    pub other: f64,
+}
+
+impl Pair {
+    /// Cost of ours in costs of the other: below 1 ours is cheaper.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.ours / self.other
+    }
+}
+
+/// Measures both sides `count` times. Which of them goes first changes from pair to pair, so that a drift of the
+/// machine's speed favours neither.
+///
+/// # Errors
+/// The first failure of a side.
+pub fn interleave<E>(
+    count: usize,
+    mut ours: impl FnMut() -> Result<f64, E>,
+    mut other: impl FnMut() -> Result<f64, E>,
+) -> Result<Vec<Pair>, E> {
+    let mut pairs = Vec::with_capacity(count);
+    for turn in 0..count {
+        pairs.push(if turn % 2 == 0 {
+            let first = ours()?;
+            Pair {
+                ours: first,
+                other: other()?,
+            }
+        } else {
+            let first = other()?;
+            Pair {
+                ours: ours()?,
+                other: first,
+            }
+        });
+    }
+    Ok(pairs)
+}
+
+/// The middle value; of an even number the mean of the two in the middle, and NaN of none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn the_middle() {
+        assert!(median([]).is_nan());
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn sides_take_turns_at_going_first() {
+        let order = RefCell::new(String::new());
+        let side = |name: char, cost: f64| {
+            let order = &order;
+            move || {
+                order.borrow_mut().push(name);
+                Ok::<_, ()>(cost)
+            }
+        };
+        let pairs = interleave(3, side('a', 3.0), side('b', 2.0)).unwrap();
+        assert_eq!(*order.borrow(), "abbaab");
+        assert!(pairs.iter().all(|pair| pair.ratio() == 1.5), "{pairs:?}");
+    }
+}
