@@ -1,6 +1,7 @@
 //! The Kafka of a benchmark: the one that `DRIFTMILL_KAFKA=host:port` names, or one that `scripts/kafka/kafka` starts
 //! and that ends with this process.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,13 +20,14 @@ use crate::flights::Flights;
 pub const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cluster.
+/// A cluster. The topics made on it go with this value: deleted earlier, they would disturb the next run.
 pub struct Broker {
     /// Its `host:port`.
     pub bootstrap: String,
     admin: AdminClient<DefaultClientContext>,
     watch: BaseConsumer,
     runtime: tokio::runtime::Runtime,
+    made: RefCell<Vec<String>>,
 }
 
 impl Broker {
@@ -47,6 +49,7 @@ impl Broker {
             watch: config.create()?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             bootstrap,
+            made: RefCell::default(),
         })
     }
 
@@ -60,28 +63,8 @@ impl Broker {
         for result in self.runtime.block_on(self.admin.create_topics([&new], &options))? {
             result.map_err(|(topic, code)| format!("cannot create {topic}: {code}"))?;
         }
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = self.records(topic) {
-            if Instant::now() > deadline {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
-    /// Deletes a topic.
-    ///
-    /// # Errors
-    /// A cluster that is away.
-    pub fn delete(&self, topic: &str) -> Result<(), Failure> {
-        let results = self
-            .runtime
-            .block_on(self.admin.delete_topics(&[topic], &AdminOptions::new()))?;
-        for result in results {
-            result.map_err(|(topic, code)| format!("cannot delete {topic}: {code}"))?;
-        }
-        Ok(())
+        self.made.borrow_mut().push(topic.to_owned());
+        self.records(topic).map(drop)
     }
 
     /// Records in a topic that nobody trims and nobody writes in transactions.
@@ -91,10 +74,21 @@ impl Broker {
     pub fn records(&self, topic: &str) -> Result<u64, Failure> {
         let mut sum = 0;
         for partition in 0..PARTITIONS {
-            let (_, end) = self.watch.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
-            sum += u64::try_from(end)?;
+            sum += self.end(topic, partition)?;
         }
         Ok(sum)
+    }
+
+    /// A new topic is not known everywhere at once, so this asks again for a while.
+    fn end(&self, topic: &str, partition: i32) -> Result<u64, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.watch.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+                Ok((_, end)) => return Ok(u64::try_from(end)?),
+                Err(error) if Instant::now() > deadline => return Err(format!("{topic}/{partition}: {error}").into()),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 
     /// Writes `count` flights into a topic, to each partition in turn; how many of them W1 keeps.
@@ -121,6 +115,17 @@ impl Broker {
             return Err(format!("{there} of {count} records were written").into());
         }
         Ok(kept)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let made = self.made.take();
+        let topics: Vec<&str> = made.iter().map(String::as_str).collect();
+        // A cluster that is away keeps them.
+        let _ = self
+            .runtime
+            .block_on(self.admin.delete_topics(&topics, &AdminOptions::new()));
     }
 }
 

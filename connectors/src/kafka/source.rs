@@ -656,7 +656,7 @@ mod tests {
             let mut problems = document.problems();
             assert!(
                 KafkaSourceKind
-                    .open(&document.root(), "p-source", &mut problems)
+                    .open(&document.root(), &document.root(), "p-source", &mut problems)
                     .is_none()
             );
             let rendered = problems.render();

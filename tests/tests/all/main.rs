@@ -11,6 +11,5 @@ mod delivery;
 mod deploy;
 mod learning;
 mod pipeline;
-mod quickstart;
 mod scrape;
 mod trouble;
