@@ -54,8 +54,8 @@ impl Encoded {
         &self.arena
     }
 
-    /// Closes a record whose payload is everything appended since position `start`. Key, timestamp and
-    /// headers are set later by [`Encoded::set_key`] and friends.
+    /// Closes a record whose payload is everything appended since position `start`. Key and
+    /// timestamp are set later by [`Encoded::set`]; such a record has no headers.
     ///
     /// # Panics
     /// When the buffer has passed 4 GiB: epochs are bounded far below.

@@ -1,5 +1,5 @@
 //! The state of a pipeline: everything that the next epoch depends on besides its input. It changes only by whole
-//! epochs, in [`PipelineState::begin`] (events) and by what the halves do, and never reads a clock.
+//! epochs, in [`PipelineState::apply`] (events) and by what the halves do, and never reads a clock.
 
 use std::collections::BTreeMap;
 

@@ -548,10 +548,19 @@ impl Engine {
             events,
             lock,
             trainers,
+            registry,
+            unprojected,
+            handed_over,
             ..
         } = self;
         drop(trainers);
         let committed = committer.finish(DRAIN_MAX);
+        if handed_over && matches!(committed, Ok(true)) {
+            // What went live in the last epochs is durable now as well.
+            for deployed in &unprojected {
+                registry.append(deployed)?;
+            }
+        }
         drop(events);
         drop(readers);
         drop(lock);

@@ -1,5 +1,5 @@
 //! The epoch log: the truth about what a pipeline did. One [`EpochRecord`] for each epoch, chained by hash,
-//! in a Kafka topic (exactly once) or in the local files of [`file`] (at least once).
+//! in a Kafka topic (exactly once) or in the local files of [`mod@file`] (at least once).
 
 pub mod file;
 pub mod ledger;

@@ -41,7 +41,7 @@ pub enum LabelOutcome {
     Orphan,
 }
 
-/// What a call of [`LabelJoin::expire`] found.
+/// What a call of [`LabelJoin::expire`](super::LabelJoin::expire) found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Expired {
     /// Rows dropped.
