@@ -498,12 +498,14 @@ impl Engine {
     fn snapshot_if_due(&mut self) -> Result<(), RunError> {
         let due = self.snapshot_at.elapsed() >= self.settings.snapshot_every;
         if due && self.state.epoch > self.snapshot_epoch {
-            self.snapshot()?;
+            let stop = Arc::clone(&self.stop);
+            self.snapshot(&|| !stop.load(Ordering::Acquire))?;
         }
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<(), RunError> {
+    /// Makes a snapshot and hands it over, as long as `go_on` says to wait for a place.
+    fn snapshot(&mut self, go_on: &dyn Fn() -> bool) -> Result<(), RunError> {
         let meta = Meta {
             epoch: self.state.epoch,
             chain: self.state.chain.clone(),
@@ -512,8 +514,10 @@ impl Engine {
             time_ms: self.last_time_ms,
         };
         let prepared = self.snapshots.prepare(&self.state, meta)?;
-        self.committer.send(Work::Snapshot(prepared), &|| true)?;
-        self.snapshot_epoch = self.state.epoch;
+        // One that finds no place is dropped: the next holds what it held.
+        if self.committer.send(Work::Snapshot(prepared), go_on)? {
+            self.snapshot_epoch = self.state.epoch;
+        }
         self.snapshot_at = Instant::now();
         Ok(())
     }
@@ -536,8 +540,10 @@ impl Engine {
     /// Ends: what was computed is committed, the state is kept.
     pub(super) fn end(mut self, outcome: Result<(), RunError>) -> Result<Summary, RunError> {
         self.metrics.ready.set(0);
+        let deadline = Instant::now() + DRAIN_MAX;
         if outcome.is_ok() && self.state.epoch > self.snapshot_epoch && self.handed_over {
-            self.snapshot()?;
+            // A commit that hangs must not keep the process: the deadline is for both.
+            self.snapshot(&|| Instant::now() < deadline)?;
         }
         let state = state_hash(&self.state);
         let (epoch, totals) = (self.state.epoch, self.state.totals);
@@ -554,7 +560,7 @@ impl Engine {
             ..
         } = self;
         drop(trainers);
-        let committed = committer.finish(DRAIN_MAX);
+        let committed = committer.finish(deadline.saturating_duration_since(Instant::now()));
         if handed_over && matches!(committed, Ok(true)) {
             // What went live in the last epochs is durable now as well.
             for deployed in &unprojected {

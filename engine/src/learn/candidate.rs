@@ -124,8 +124,8 @@ impl Candidate {
 
     /// What the gate says now.
     #[must_use]
-    pub fn decide(&self, gate: &GateSettings, attempts: u32) -> GateVerdict {
-        let alpha = alpha_share(gate.alpha, 1, attempts.max(1));
+    pub fn decide(&self, gate: &GateSettings) -> GateVerdict {
+        let alpha = alpha_share(gate.alpha, 1, self.attempt);
         decide(&GateInput {
             candidate: self.job[..self.job.len().min(6)].to_owned(),
             loss: "Brier".to_owned(),

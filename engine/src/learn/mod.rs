@@ -276,7 +276,7 @@ impl LearnHalf {
     #[must_use]
     pub fn intent(&self, watermark_ms: i64, is_live: bool) -> Option<Intent> {
         if let Some(candidate) = &self.candidate {
-            let verdict = candidate.decide(&self.settings.gate, self.attempts);
+            let verdict = candidate.decide(&self.settings.gate);
             let decided = verdict.answer != GateAnswer::Hold;
             let (job, artifact) = (candidate.job.clone(), candidate.artifact.clone());
             return decided.then_some(Intent::Decided { job, artifact, verdict });
