@@ -83,7 +83,8 @@ pub fn find<'a, K: Component + ?Sized>(list: &'a [&'a K], name: &str) -> Result<
 }
 
 /// "unknown WHAT `word`", with the nearest of the names, or all of them.
-pub(crate) fn unknown_name(what: &str, word: &str, names: &[&str]) -> String {
+#[must_use]
+pub fn unknown_name(what: &str, word: &str, names: &[&str]) -> String {
     match nearest(word, names) {
         Some(near) => format!("unknown {what} `{word}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{word}`; there are {}", listed(names)),

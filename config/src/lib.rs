@@ -28,7 +28,7 @@ mod value;
 #[cfg(test)]
 mod fuzz;
 
-pub use component::{Component, Field, Kind, Need, check_example, find};
+pub use component::{Component, Field, Kind, Need, check_example, find, unknown_name};
 pub use document::Document;
 pub use nearest::nearest;
 pub use problems::{Problem, Problems};

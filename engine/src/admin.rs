@@ -13,6 +13,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub enum Command {
     /// The version before the live one comes back.
     RollBack,
+    /// The online learner, from which an operator went back, competes again.
+    Readmit,
 }
 
 /// A command with the place for its answer: what will happen, or why nothing will.

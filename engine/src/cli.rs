@@ -72,6 +72,11 @@ enum Command {
         /// The configuration.
         config: PathBuf,
     },
+    /// Lets the online learner compete again, after a rollback from it.
+    Readmit {
+        /// The configuration.
+        config: PathBuf,
+    },
     /// Writes made-up payments into a cluster: the topics `payments` and `payments.outcomes`, which must exist.
     Generate {
         /// Brokers of the cluster.
@@ -131,7 +136,8 @@ pub fn main() -> ExitCode {
             json,
         }),
         Command::Models { config } => models(&config),
-        Command::Rollback { config } => roll_back(&config),
+        Command::Rollback { config } => command(&config, "rollback"),
+        Command::Readmit { config } => command(&config, "readmit"),
         Command::Generate {
             brokers,
             length,
@@ -239,12 +245,13 @@ fn run_quickstart(options: &quickstart::Options) -> u8 {
     }
 }
 
-fn roll_back(config: &Path) -> u8 {
+/// Gives a command to the running pipeline.
+fn command(config: &Path, name: &str) -> u8 {
     let settings = match load(config) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let url = format!("http://{}/admin/rollback", settings.listen);
+    let url = format!("http://{}/admin/{name}", settings.listen);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let asked = agent
         .post(&url)

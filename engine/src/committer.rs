@@ -14,10 +14,15 @@ use driftmill_connectors::{Sink, SinkError, Unit};
 
 use crate::epoch_log::{EpochLog, EpochRecord, LogError};
 use crate::metrics::Metrics;
+use crate::registry::{Registry, RegistryError};
 use crate::snapshot::{Prepared, SnapshotError, SnapshotStore};
 
 /// Most epochs in one transaction: bounds what is sent again after an abort.
 const GROUP_MAX: usize = 64;
+
+/// How long a registry that cannot be written is left alone: a full disk heals, and an epoch that names an artifact must
+/// not be durable before it.
+const REGISTRY_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What the committer is asked to do, in order.
 pub enum Work {
@@ -30,6 +35,8 @@ pub enum Work {
         /// When its oldest record arrived here.
         arrived: Instant,
     },
+    /// Make an artifact durable before any epoch that is sent after it.
+    Artifact(Vec<u8>),
     /// Publish a snapshot of the state after the last epoch sent, once that has committed.
     Snapshot(Prepared),
 }
@@ -46,6 +53,9 @@ pub enum CommitError {
     /// A snapshot.
     #[error("{0}")]
     Snapshot(#[from] SnapshotError),
+    /// The registry.
+    #[error("{0}")]
+    Registry(#[from] RegistryError),
     /// The thread is gone: it has panicked.
     #[error("the committing thread ended unexpectedly; please report it")]
     Gone,
@@ -63,6 +73,7 @@ struct Worker {
     sink: Box<dyn Sink>,
     log: Option<EpochLog>,
     snapshots: Arc<SnapshotStore>,
+    registry: Registry,
     committed: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
@@ -77,6 +88,7 @@ impl Committer {
         sink: Box<dyn Sink>,
         log: Option<EpochLog>,
         snapshots: Arc<SnapshotStore>,
+        registry: Registry,
         depth: usize,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
@@ -87,6 +99,7 @@ impl Committer {
             sink,
             log,
             snapshots,
+            registry,
             committed: Arc::clone(&committed),
             metrics,
         };
@@ -183,6 +196,7 @@ impl Worker {
         while let Some(first) = next.take() {
             match first {
                 Work::Snapshot(prepared) => self.publish(prepared)?,
+                Work::Artifact(bytes) => self.keep(&bytes)?,
                 Work::Epoch { unit, record, arrived } => {
                     let mut group = vec![(unit, record, arrived)];
                     // Whatever has queued up meanwhile shares the commit; a snapshot ends the group, since it must
@@ -190,6 +204,8 @@ impl Worker {
                     while group.len() < GROUP_MAX {
                         match work.try_recv() {
                             Ok(Work::Epoch { unit, record, arrived }) => group.push((unit, record, arrived)),
+                            // Durable before the epochs behind it, and so before those of this group.
+                            Ok(Work::Artifact(bytes)) => self.keep(&bytes)?,
                             Ok(other) => {
                                 next = Some(other);
                                 break;
@@ -205,6 +221,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    fn keep(&self, artifact: &[u8]) -> Result<(), CommitError> {
+        loop {
+            match self.registry.put(artifact) {
+                Ok(_) => return Ok(()),
+                Err(error @ RegistryError::Disk(_)) => {
+                    tracing::warn!(%error, "the registry cannot be written; epochs wait for it");
+                    std::thread::sleep(REGISTRY_BACKOFF);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn commit(&mut self, group: Vec<(Unit, Option<Box<EpochRecord>>, Instant)>) -> Result<(), CommitError> {

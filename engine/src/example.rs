@@ -86,6 +86,8 @@ pub struct Examples {
     pub version: VersionId,
     /// Weight of each row, above 0.
     pub weights: Vec<f64>,
+    /// What an online learner in shadow would have answered for each row; empty where there is none.
+    pub shadow: Vec<f64>,
 }
 
 /// A label as it arrived.
@@ -114,6 +116,9 @@ pub struct Matured {
     pub time_ms: Vec<i64>,
     /// When the label became known, in milliseconds.
     pub available_ms: Vec<i64>,
+    /// What an online learner in shadow would have answered when the row was served; NaN where there was none. It
+    /// belongs to the evidence on that learner alone: rows that were kept and read again do not have it.
+    pub shadow: Vec<f64>,
 }
 
 impl Matured {
@@ -140,7 +145,8 @@ impl Matured {
         self.scores.extend_from_slice(&other.scores[rows.clone()]);
         self.versions.extend_from_slice(&other.versions[rows.clone()]);
         self.time_ms.extend_from_slice(&other.time_ms[rows.clone()]);
-        self.available_ms.extend_from_slice(&other.available_ms[rows]);
+        self.available_ms.extend_from_slice(&other.available_ms[rows.clone()]);
+        self.shadow.extend_from_slice(&other.shadow[rows]);
     }
 
     /// A copy of `rows`.
@@ -176,6 +182,7 @@ impl Matured {
             versions: rows.iter().map(|&row| self.versions[row]).collect(),
             time_ms: rows.iter().map(|&row| self.time_ms[row]).collect(),
             available_ms: rows.iter().map(|&row| self.available_ms[row]).collect(),
+            shadow: rows.iter().map(|&row| self.shadow[row]).collect(),
         }
     }
 
@@ -215,13 +222,14 @@ impl Matured {
             versions: read_versions(reader, rows)?,
             time_ms: read_i64s(reader, rows)?,
             available_ms: read_i64s(reader, rows)?,
+            shadow: vec![f64::NAN; rows],
             frame,
         })
     }
 }
 
-/// Bytes of a matured row beside its features: label, weight, score, version, two times.
-const ROW_BYTES: usize = 5 * 8 + 4;
+/// Bytes of a matured row beside its features: label, weight, score, the shadow's score, version, two times.
+const ROW_BYTES: usize = 6 * 8 + 4;
 
 /// Reads `rows` numbers of any kind.
 pub(crate) fn read_f64s(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<f64>, CodecError> {

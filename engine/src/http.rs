@@ -57,18 +57,27 @@ pub fn serve(
         .route("/livez", get(|| async { "live\n" }))
         .route("/readyz", get(show_ready))
         .route("/admin/rollback", post(roll_back))
+        .route("/admin/readmit", post(readmit))
         .with_state(shown);
     async move { axum::serve(listener, app).with_graceful_shutdown(ended).await }
 }
 
-async fn roll_back(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+async fn roll_back(shown: State<Shown>, headers: HeaderMap) -> Response {
+    command(shown, &headers, Command::RollBack).await
+}
+
+async fn readmit(shown: State<Shown>, headers: HeaderMap) -> Response {
+    command(shown, &headers, Command::Readmit).await
+}
+
+async fn command(State(shown): State<Shown>, headers: &HeaderMap, command: Command) -> Response {
     let named = headers.get(PIPELINE_HEADER).and_then(|name| name.to_str().ok());
     if named != Some(&*shown.pipeline) {
         let what = format!("a command needs the header {PIPELINE_HEADER} with the name of the pipeline\n");
         return (StatusCode::FORBIDDEN, what).into_response();
     }
     let desk = Arc::clone(&shown.desk);
-    match tokio::task::spawn_blocking(move || desk.ask(Command::RollBack)).await {
+    match tokio::task::spawn_blocking(move || desk.ask(command)).await {
         Ok(Ok(done)) => (StatusCode::OK, format!("{done}\n")).into_response(),
         Ok(Err(why)) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

@@ -73,7 +73,7 @@ pub struct Report {
     pub lost: i64,
     /// Candidates that were rejected.
     pub rejected: u64,
-    /// Candidates that went live.
+    /// Versions that the gate let live after the first.
     pub promoted: u64,
     /// Rows that were held back.
     pub quarantined: u64,
@@ -95,6 +95,7 @@ struct Story {
 #[derive(Debug, Default, Clone)]
 struct Told {
     ready: bool,
+    live: bool,
     rejected: u64,
     promoted: u64,
     quarantined: u64,
@@ -143,12 +144,15 @@ impl Observer for Story {
             Happening::Training { job, cause } => self.line("training", &format!("job {} ({cause})", short(job))),
             Happening::Verdict { verdict, reason, .. } => {
                 match verdict.as_str() {
+                    // The first model has nobody to replace.
+                    "promote" if !told.live => {}
                     "promote" => told.promoted += 1,
                     _ => told.rejected += 1,
                 }
                 self.line("gate", &format!("{verdict}: {reason}"));
             }
             Happening::Live { version, took } => {
+                told.live = true;
                 self.line(
                     "swap",
                     &format!("{version} is live, after {} µs, no record waited", took.as_micros()),
@@ -396,7 +400,7 @@ impl World {
             seed: self.options.seed,
             start_ms: SystemClock.now_ms(),
             drift_at: self.options.drift.then(|| part(31.0 / 60.0)),
-            bad_feed: Some((part(17.0 / 60.0), part(23.0 / 60.0))),
+            bad_feed: Some((part(20.0 / 60.0), part(26.0 / 60.0))),
             ..PaymentsConfig::default()
         }
     }

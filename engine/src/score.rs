@@ -409,6 +409,7 @@ impl ScoreHalf {
             scores,
             version: deployment.id,
             weights,
+            shadow: Vec::new(),
         })
     }
 }

@@ -32,10 +32,32 @@ pub struct LaneName {
 pub struct Version {
     /// Its name, such as `v3`.
     pub name: String,
-    /// Hash of its artifact in the registry.
+    /// Hash of its artifact in the registry; of the newest snapshot, where an online learner makes them.
     pub artifact: String,
     /// Epoch from which it was live first.
     pub since: u64,
+    /// Where an online learner makes it.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// The newest snapshot of an online learner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last epoch that it had learned from.
+    pub epoch: u64,
+    /// Epoch from which the learner learns: another learner is another line.
+    pub learner: u64,
+}
+
+impl Version {
+    /// Name of what exactly serves: `v3`, or `v3@182204` where an online learner makes it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.snapshot {
+            Some(snapshot) => format!("{}@{}", self.name, snapshot.epoch),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// The state after an epoch.
@@ -109,10 +131,26 @@ impl PipelineState {
     /// An event that does not fit this state: the log is of another pipeline, or damaged.
     pub fn apply(&mut self, event: &Event, epoch: u64) -> Result<(), String> {
         match event {
-            Event::Bootstrapped { version, artifact } | Event::Promoted { version, artifact, .. } => {
-                self.make_live(version, artifact, epoch);
+            Event::Bootstrapped { version, artifact } => {
+                self.make_live(version, artifact, epoch, None);
                 Ok(())
             }
+            Event::Promoted {
+                version,
+                artifact,
+                snapshot,
+                ..
+            } => {
+                let learner = self.since;
+                let snapshot = snapshot.map(|epoch| Snapshot { epoch, learner });
+                self.make_live(version, artifact, epoch, snapshot);
+                Ok(())
+            }
+            Event::Published {
+                version,
+                artifact,
+                snapshot,
+            } => self.publish(version, artifact, *snapshot),
             Event::RolledBack { to, .. } => {
                 let Some(index) = self.versions.iter().position(|known| known.name == *to) else {
                     return Err(format!("a rollback to the unknown version {to}"));
@@ -129,12 +167,32 @@ impl PipelineState {
         }
     }
 
-    fn make_live(&mut self, version: &str, artifact: &str, epoch: u64) {
+    /// Whether a version is made by the online learner of the present learn half.
+    #[must_use]
+    pub fn is_online(&self, version: &Version) -> bool {
+        version.snapshot.is_some_and(|snapshot| snapshot.learner == self.since)
+    }
+
+    fn publish(&mut self, name: &str, artifact: &str, epoch: u64) -> Result<(), String> {
+        let learner = self.since;
+        let live = (self.live.0 as usize).checked_sub(1);
+        match live.and_then(|index| self.versions.get_mut(index)) {
+            Some(live) if live.name == name => {
+                artifact.clone_into(&mut live.artifact);
+                live.snapshot = Some(Snapshot { epoch, learner });
+                Ok(())
+            }
+            _ => Err(format!("a snapshot of {name}, which is not live")),
+        }
+    }
+
+    fn make_live(&mut self, version: &str, artifact: &str, epoch: u64, snapshot: Option<Snapshot>) {
         self.previous = self.live;
         self.versions.push(Version {
             name: version.to_owned(),
             artifact: artifact.to_owned(),
             since: epoch,
+            snapshot,
         });
         self.live = VersionId(self.versions.len() as u32);
     }
@@ -189,6 +247,10 @@ impl PipelineState {
             out.put_str(&version.name);
             out.put_str(&version.artifact);
             out.put_u64(version.since);
+            out.put_u8(u8::from(version.snapshot.is_some()));
+            let snapshot = version.snapshot.unwrap_or(Snapshot { epoch: 0, learner: 0 });
+            out.put_u64(snapshot.epoch);
+            out.put_u64(snapshot.learner);
         }
         out.put_u32(self.live.0);
         out.put_u32(self.previous.0);
@@ -230,10 +292,13 @@ impl PipelineState {
         for _ in 0..reader.count(16)? {
             let name = reader.str()?.to_owned();
             let artifact = reader.str()?.to_owned();
+            let (since, is_online) = (reader.u64()?, reader.u8()? == 1);
+            let (epoch, learner) = (reader.u64()?, reader.u64()?);
             self.versions.push(Version {
                 name,
                 artifact,
-                since: reader.u64()?,
+                since,
+                snapshot: is_online.then_some(Snapshot { epoch, learner }),
             });
         }
         self.live = VersionId(reader.u32()?);
@@ -276,5 +341,12 @@ impl State for PipelineState {
 
 fn learn_half(plan: &Plan) -> Option<LearnHalf> {
     let (learn, model) = (plan.learn.as_ref()?, plan.model.as_ref()?);
-    Some(LearnHalf::new(learn, &plan.columns.specs, model.task, plan.seed))
+    let encoder = plan.columns.encoder.as_ref()?;
+    Some(LearnHalf::new(
+        learn,
+        &plan.columns.specs,
+        encoder,
+        model.task,
+        plan.seed,
+    ))
 }

@@ -288,6 +288,7 @@ pub(super) mod tests {
             versions: numbers.iter().map(|n| VersionId(*n as u32 / 100)).collect(),
             time_ms: numbers.iter().map(|n| *n as i64 * 10).collect(),
             available_ms: numbers.iter().map(|n| *n as i64 * 10 + 500).collect(),
+            shadow: vec![f64::NAN; numbers.len()],
         }
     }
 

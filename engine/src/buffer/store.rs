@@ -253,6 +253,21 @@ impl FeatureBuffer {
         }
     }
 
+    /// The sealed segment that holds the row of this number (rows are numbered since the pipeline began), or the next
+    /// one where that row has left already: the number of its first row, and its bytes. `None` when there is none.
+    #[must_use]
+    pub fn segment_at(&self, number: u64) -> Option<(u64, Arc<[u8]>)> {
+        let mut first = self.evicted;
+        for segment in &self.segments {
+            let end = first + segment.available_ms.len() as u64;
+            if number < end {
+                return Some((first, Arc::clone(&segment.bytes)));
+            }
+            first = end;
+        }
+        None
+    }
+
     /// The bytes of a segment, shared: they outlive its place in the window.
     #[must_use]
     pub fn segment_bytes(&self, hash: &SegmentHash) -> Option<Arc<[u8]>> {

@@ -15,6 +15,7 @@ use crate::daemon::plans::PlanBook;
 use crate::daemon::training::Trainers;
 use crate::daemon::{DRAIN_MAX, Happening, Observer, RunError, Status, Summary, VersionSummary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
+use crate::example::VersionId;
 use crate::intake::{Cut, EpochInput, Intake, LaneId, LaneRange, ReaderEvent, ReaderHandle, Stream};
 use crate::metrics::Metrics;
 use crate::registry::{Deployment as Deployed, Registry};
@@ -114,7 +115,7 @@ impl Engine {
                     self.live_epoch(input, now)?;
                     Duration::ZERO
                 }
-                Cut::Wait(_) if !self.pending.is_empty() || self.wish.is_some() => {
+                Cut::Wait(_) if self.has_work_of_its_own() => {
                     self.live_epoch(EpochInput::default(), now)?;
                     Duration::ZERO
                 }
@@ -246,7 +247,7 @@ impl Engine {
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
         // Outputs are on their way: nothing waits for what is learned.
-        self.learn(&scored, epoch)
+        self.learn(&mut scored, epoch)
     }
 
     /// Replays one epoch from its record. In at-least-once mode its outputs are written again: the crash may have
@@ -296,12 +297,13 @@ impl Engine {
                 &go_on,
             )?;
         }
-        self.learn(&scored, record.epoch)
+        self.learn(&mut scored, record.epoch)
     }
 
     fn apply_events(&mut self, events: &[Event], epoch: u64, time_ms: i64) -> Result<(), RunError> {
         for event in events {
-            let live_before = self.state.live;
+            let live_before = self.serving();
+            let replaced = self.replaced();
             self.state.apply(event, epoch).map_err(RunError::Recovery)?;
             if let Event::PlanSwitched { plan } = event {
                 self.switch_plan(plan, epoch)?;
@@ -319,19 +321,34 @@ impl Engine {
                 };
                 self.state.positions.entry(name).or_insert(0);
             }
-            self.apply_to_learning(event, epoch, time_ms)?;
-            if self.state.live != live_before {
+            self.apply_to_learning(event, replaced, epoch, time_ms)?;
+            if self.serving() != live_before {
                 let swapped = Instant::now();
                 self.deploy()?;
                 self.metrics.swaps.inc();
                 let took = swapped.elapsed();
-                self.notice(Happening::Live {
-                    version: self.deployment.version.clone(),
-                    took,
-                });
+                // Snapshots of an online learner follow each other all day long: only lines are news.
+                if !matches!(event, Event::Published { .. }) {
+                    self.notice(Happening::Live {
+                        version: self.deployment.version.clone(),
+                        took,
+                    });
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether an epoch should follow without any record.
+    fn has_work_of_its_own(&self) -> bool {
+        let catches_up = self.state.learn.as_ref().is_some_and(|learn| learn.catches_up());
+        !self.pending.is_empty() || self.wish.is_some() || catches_up
+    }
+
+    /// What exactly serves by the state: a version, and its artifact.
+    fn serving(&self) -> Option<(VersionId, String)> {
+        let version = self.state.version(self.state.live)?;
+        Some((self.state.live, version.artifact.clone()))
     }
 
     fn switch_plan(&mut self, hash: &str, epoch: u64) -> Result<(), RunError> {
@@ -366,7 +383,7 @@ impl Engine {
     pub(super) fn deploy(&mut self) -> Result<(), RunError> {
         self.deployment = Deployment::none();
         if let (Some(version), Some(_)) = (self.state.version(self.state.live), &self.plan.model) {
-            let (name, artifact) = (version.name.clone(), version.artifact.clone());
+            let (name, artifact) = (version.label(), version.artifact.clone());
             let model = self.model(&name, &artifact)?;
             self.deployment = Deployment {
                 version: name,
@@ -374,7 +391,8 @@ impl Engine {
                 model: Some(model),
             };
         }
-        self.metrics.live(&self.deployment.version);
+        let version = self.state.version(self.state.live);
+        self.metrics.live(version.map_or("", |version| version.name.as_str()));
         Ok(())
     }
 

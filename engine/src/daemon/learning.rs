@@ -1,24 +1,33 @@
 //! What the engine does for the learn half: it feeds it, turns its intents into events, and carries events out.
 
-use driftmill_models::evidence::gate::GateAnswer;
+use std::sync::atomic::Ordering;
+
+use driftmill_models::artifact::Artifact;
+use driftmill_models::evidence::gate::{GateAnswer, GateVerdict};
+use serde_json::{Map, Value};
 
 use crate::admin::Command;
-use crate::daemon::engine::Engine;
+use crate::committer::Work;
+use crate::daemon::engine::{CODE, Engine};
 use crate::daemon::{Happening, RunError};
-use crate::epoch_log::Event;
-use crate::learn::{Intent, Noted};
+use crate::epoch_log::{By, Event};
+use crate::example::VersionId;
+use crate::learn::{Ascent, Contestant, Intent, Live, Noted, Prize, Replaced};
 use crate::registry::Deployment as Deployed;
 use crate::score::Scored;
 use crate::trainer::collect_segments;
 
 impl Engine {
     /// Gives an epoch to the learn half.
-    pub(super) fn learn(&mut self, scored: &Scored, epoch: u64) -> Result<(), RunError> {
-        let (Some(learn), Some(examples)) = (&mut self.state.learn, &scored.examples) else {
+    pub(super) fn learn(&mut self, scored: &mut Scored, epoch: u64) -> Result<(), RunError> {
+        let (Some(learn), Some(examples)) = (&mut self.state.learn, &mut scored.examples) else {
             return Ok(());
         };
         let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
-        let live = (self.deployment.id, self.deployment.model.as_deref());
+        let live = Live {
+            id: self.deployment.id,
+            model: self.deployment.model.as_deref(),
+        };
         let noted = learn
             .observe(
                 examples,
@@ -62,35 +71,126 @@ impl Engine {
         match learn.intent(watermark_ms, is_live) {
             None => {}
             Some(Intent::Train { cause }) => self.wish = Some(cause),
-            Some(Intent::Decided { job, artifact, verdict }) => {
-                let answer = match verdict.answer {
-                    GateAnswer::Promote => "promote",
-                    GateAnswer::Reject => "reject",
-                    GateAnswer::Hold => "hold",
-                };
-                self.metrics.verdicts.with_label_values(&[answer]).inc();
-                let reason = verdict.reason.clone();
-                let (told, verdict_told) = (job.clone(), answer.to_owned());
-                self.notice(Happening::Verdict {
-                    job: told,
-                    verdict: verdict_told,
-                    reason: reason.clone(),
-                });
-                self.pending.push(Event::Verdict {
-                    candidate: job,
-                    verdict: answer.to_owned(),
-                    reason: reason.clone(),
-                });
-                if verdict.answer == GateAnswer::Promote {
-                    self.pending.push(Event::Promoted {
-                        version: self.state.next_version(),
-                        artifact,
-                        reason,
-                    });
-                }
+            Some(Intent::Publish) => self.publish()?,
+            Some(Intent::Abandon { job, reason }) => {
+                self.trainers.abandon();
+                self.metrics.jobs.with_label_values(&["abandoned"]).inc();
+                tracing::info!(job, reason, "training is abandoned");
+                self.pending.push(Event::JobFailed { job, reason });
             }
+            Some(Intent::Decided {
+                contestant,
+                name,
+                verdict,
+                prize,
+            }) => self.decided(contestant, name, &verdict, prize)?,
         }
         Ok(())
+    }
+
+    /// The gate has decided: the verdict is an event, and so is what it makes live.
+    fn decided(
+        &mut self,
+        contestant: Contestant,
+        candidate: String,
+        verdict: &GateVerdict,
+        prize: Prize,
+    ) -> Result<(), RunError> {
+        let promoted = match verdict.answer {
+            GateAnswer::Promote => match self.crowned(prize, &verdict.reason)? {
+                Some(event) => Some(event),
+                // What is to go live is not on its way to the registry: asked again at the next epoch.
+                None => return Ok(()),
+            },
+            _ => None,
+        };
+        let answer = if promoted.is_some() { "promote" } else { "reject" };
+        self.metrics.verdicts.with_label_values(&[answer]).inc();
+        self.notice(Happening::Verdict {
+            job: candidate.clone(),
+            verdict: answer.to_owned(),
+            reason: verdict.reason.clone(),
+        });
+        self.pending.push(Event::Verdict {
+            candidate,
+            contestant,
+            verdict: answer.to_owned(),
+            reason: verdict.reason.clone(),
+        });
+        self.pending.extend(promoted);
+        Ok(())
+    }
+
+    /// The event that makes a promoted contestant live.
+    fn crowned(&mut self, prize: Prize, reason: &str) -> Result<Option<Event>, RunError> {
+        let (version, reason) = (self.state.next_version(), reason.to_owned());
+        Ok(match prize {
+            Prize::Artifact(artifact) => Some(Event::Promoted {
+                version,
+                artifact,
+                reason,
+                snapshot: None,
+            }),
+            Prize::Snapshot => self.hand_over_snapshot()?.map(|artifact| Event::Promoted {
+                version,
+                artifact,
+                reason,
+                snapshot: Some(self.state.epoch),
+            }),
+            Prize::Version(id) => self.state.version(id).map(|version| Event::RolledBack {
+                to: version.name.clone(),
+                by: By::Gate,
+                reason,
+            }),
+        })
+    }
+
+    /// The next snapshot of the online learner, whose line is live.
+    fn publish(&mut self) -> Result<(), RunError> {
+        let Some(version) = self.state.version(self.state.live).map(|live| live.name.clone()) else {
+            return Ok(());
+        };
+        if let Some(artifact) = self.hand_over_snapshot()? {
+            self.pending.push(Event::Published {
+                version,
+                artifact,
+                snapshot: self.state.epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of the online learner and sends its artifact ahead of the epoch that will name it. Its hash;
+    /// none when it was not handed over.
+    fn hand_over_snapshot(&mut self) -> Result<Option<String>, RunError> {
+        let parent = self.state.version(self.state.live).map(|live| live.artifact.clone());
+        let Some(online) = self.state.learn.as_mut().and_then(|learn| learn.online.as_mut()) else {
+            return Ok(None);
+        };
+        let Some(model) = online.publish() else { return Ok(None) };
+        let spec = &online.settings().spec;
+        let lineage: Map<String, Value> = [
+            ("learner", Value::from(spec.learner.clone())),
+            ("learner_config", Value::from(spec.config.clone())),
+            ("rows", Value::from(online.seen())),
+            ("epoch", Value::from(self.state.epoch)),
+            ("chain", Value::from(self.state.chain.clone())),
+            ("plan", Value::from(self.plan.hash.clone())),
+            ("pipeline", Value::from(self.settings.pipeline.name.clone())),
+            ("parent", Value::from(parent)),
+            ("code", Value::from(CODE)),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+        let bytes = Artifact::write(&model, &lineage);
+        let artifact = Artifact::id(&bytes);
+        let go_on = || !self.stop.load(Ordering::Acquire);
+        if !self.committer.send(Work::Artifact(bytes), &go_on)? {
+            return Ok(None);
+        }
+        self.keep_loaded(&artifact, model);
+        Ok(Some(artifact))
     }
 
     /// Takes an operator's command.
@@ -98,6 +198,7 @@ impl Engine {
         let Some(request) = self.desk.take() else { return };
         let answer = match request.command {
             Command::RollBack => self.roll_back(),
+            Command::Readmit => self.readmit(),
         };
         // Whoever asked may have given up; what was decided holds.
         drop(request.answer.send(answer));
@@ -112,15 +213,33 @@ impl Engine {
             return Err("no version was live before this one: there is nothing to go back to".to_owned());
         };
         let from = live.map_or("none", |version| version.name.as_str()).to_owned();
-        let changes = |event: &Event| matches!(event, Event::Promoted { .. } | Event::RolledBack { .. });
+        let changes = |event: &Event| {
+            matches!(
+                event,
+                Event::Promoted { .. } | Event::Published { .. } | Event::RolledBack { .. }
+            )
+        };
         if self.pending.iter().any(changes) {
             return Err("another change of the live version is under way; ask again".to_owned());
         }
         self.pending.push(Event::RolledBack {
             to: to.clone(),
+            by: By::Operator,
             reason: format!("an operator went back from {from}"),
         });
         Ok(format!("{from} → {to}"))
+    }
+
+    fn readmit(&mut self) -> Result<String, String> {
+        let online = self.state.learn.as_ref().and_then(|learn| learn.online.as_ref());
+        match online {
+            None => Err("the pipeline has no online learner".to_owned()),
+            Some(online) if !online.is_barred() => Err("the online learner competes already".to_owned()),
+            Some(_) => {
+                self.pending.push(Event::Readmitted);
+                Ok("the online learner competes again".to_owned())
+            }
+        }
     }
 
     fn trained(&mut self, result: crate::trainer::TrainResult) -> Result<(), RunError> {
@@ -133,16 +252,7 @@ impl Engine {
                 // Loaded already, by the thread that took it from the trainer: a swap waits for no disk.
                 self.keep_loaded(&artifact, trained.artifact.model);
                 self.metrics.jobs.with_label_values(&["trained"]).inc();
-                self.pending.push(Event::JobFinished {
-                    job,
-                    artifact: artifact.clone(),
-                });
-                if self.state.live.0 == 0 {
-                    self.pending.push(Event::Bootstrapped {
-                        version: self.state.next_version(),
-                        artifact,
-                    });
-                }
+                self.pending.push(Event::JobFinished { job, artifact });
             }
             Err(failure) => {
                 tracing::warn!(job, reason = failure.reason, "training failed");
@@ -201,7 +311,14 @@ impl Engine {
     }
 
     /// Carries out what an event means for the learn half; the same live and in replay.
-    pub(super) fn apply_to_learning(&mut self, event: &Event, epoch: u64, time_ms: i64) -> Result<(), RunError> {
+    pub(super) fn apply_to_learning(
+        &mut self,
+        event: &Event,
+        replaced: Option<Replaced>,
+        epoch: u64,
+        time_ms: i64,
+    ) -> Result<(), RunError> {
+        let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
         match event {
             Event::JobStarted { job, cause } => {
                 let begun = self.begin_job(cause)?;
@@ -213,11 +330,9 @@ impl Engine {
                 }
             }
             Event::JobFinished { artifact, .. } => {
-                let is_live = self.state.live.0 != 0;
                 let model = self.model("candidate", artifact)?;
-                let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
                 if let Some(learn) = &mut self.state.learn {
-                    learn.finish_job(artifact, model, watermark_ms, is_live);
+                    learn.finish_job(artifact, model, watermark_ms, &self.state.dictionaries);
                 }
             }
             Event::JobFailed { .. } => {
@@ -225,44 +340,91 @@ impl Engine {
                     learn.fail_job();
                 }
             }
-            Event::Verdict { verdict, .. } if verdict == "reject" => {
+            Event::Verdict {
+                verdict, contestant, ..
+            } if verdict == "reject" => {
                 if let Some(learn) = &mut self.state.learn {
-                    learn.reject();
+                    learn.reject(*contestant, watermark_ms);
                 }
             }
-            Event::Bootstrapped { version, artifact } => {
-                self.went_live(version, artifact, "first model", epoch, time_ms)
+            Event::Readmitted => {
+                if let Some(learn) = &mut self.state.learn {
+                    learn.readmit();
+                }
             }
-            Event::Promoted {
-                version,
-                artifact,
-                reason,
-            } => self.went_live(version, artifact, reason, epoch, time_ms),
-            Event::RolledBack { to, reason } => {
-                let artifact = self
-                    .state
-                    .version(self.state.live)
-                    .map(|version| version.artifact.clone());
-                self.went_live(to, &artifact.unwrap_or_default(), reason, epoch, time_ms);
+            Event::Published { .. } => {
+                if let Some(learn) = &mut self.state.learn {
+                    learn.published(watermark_ms);
+                }
+            }
+            Event::Bootstrapped { .. } => {
+                self.went_live(Ascent::New, replaced, "the model of `initial`", epoch, time_ms)
+            }
+            Event::Promoted { reason, snapshot, .. } => {
+                let ascent = if snapshot.is_some() {
+                    Ascent::Online
+                } else {
+                    Ascent::New
+                };
+                self.went_live(ascent, replaced, reason, epoch, time_ms);
+            }
+            Event::RolledBack { by, reason, .. } => {
+                let ascent = match by {
+                    By::Gate => Ascent::Return,
+                    By::Operator => Ascent::Operator,
+                };
+                self.went_live(ascent, replaced, reason, epoch, time_ms);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn went_live(&mut self, version: &str, artifact: &str, reason: &str, epoch: u64, time_ms: i64) {
+    /// The version that serves, as the one that a new champion would replace.
+    pub(super) fn replaced(&self) -> Option<Replaced> {
+        let version = self.state.version(self.deployment.id)?;
+        Some(Replaced {
+            version: self.deployment.id,
+            name: version.name.clone(),
+            artifact: version.artifact.clone(),
+            model: self.deployment.model.clone()?,
+        })
+    }
+
+    fn went_live(&mut self, ascent: Ascent, replaced: Option<Replaced>, reason: &str, epoch: u64, time_ms: i64) {
+        let Some(live) = self.state.version(self.state.live).cloned() else {
+            return;
+        };
+        let online = self.state.is_online(&live);
+        let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
+        self.keep_former_loaded(self.state.live);
         if let Some(learn) = &mut self.state.learn {
-            learn.new_champion();
+            learn.new_champion(ascent, online, replaced, watermark_ms);
         }
+        let verdict = match ascent {
+            Ascent::New | Ascent::Online | Ascent::Return => "promote",
+            Ascent::Operator => "",
+        };
         self.unprojected.push(Deployed {
-            version: version.to_owned(),
-            artifact: artifact.to_owned(),
+            version: live.label(),
+            artifact: live.artifact,
             epoch,
             time_ms,
             reason: reason.to_owned(),
-            verdict: "promote".to_owned(),
+            verdict: verdict.to_owned(),
             lineage: std::collections::BTreeMap::from([("plan".to_owned(), self.plan.hash.clone())]),
         });
+    }
+
+    /// A champion that comes back is in memory: no record waits for the disk.
+    fn keep_former_loaded(&mut self, version: VersionId) {
+        let former = self.state.learn.as_ref().and_then(|learn| learn.former.as_ref());
+        let warm = former
+            .filter(|former| former.version == version)
+            .and_then(|former| Some((former.shadow.artifact.clone(), former.shadow.model()?.clone())));
+        if let Some((artifact, model)) = warm {
+            self.keep_loaded(&artifact, model);
+        }
     }
 
     /// Writes what went live into the registry's history, once the epoch that says so is durable.
@@ -275,15 +437,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a candidate that came out of a snapshot its model.
-    pub(super) fn restore_candidate(&mut self) -> Result<(), RunError> {
-        let candidate = self.state.learn.as_ref().and_then(|learn| learn.candidate.as_ref());
-        let Some(artifact) = candidate.map(|candidate| candidate.artifact.clone()) else {
-            return Ok(());
-        };
-        let model = self.model("candidate", &artifact)?;
-        if let Some(candidate) = self.state.learn.as_mut().and_then(|learn| learn.candidate.as_mut()) {
-            candidate.set_model(model);
+    /// Gives models in shadow that came out of a snapshot their scorers.
+    pub(super) fn restore_shadows(&mut self) -> Result<(), RunError> {
+        let Some(learn) = &self.state.learn else { return Ok(()) };
+        let candidate = learn.candidate.as_ref().map(|it| it.shadow.artifact.clone());
+        let former = learn
+            .former
+            .as_ref()
+            .map(|it| (it.name.clone(), it.shadow.artifact.clone()));
+        if let Some(artifact) = candidate {
+            let model = self.model("candidate", &artifact)?;
+            if let Some(it) = self.state.learn.as_mut().and_then(|learn| learn.candidate.as_mut()) {
+                it.shadow.set_model(model);
+            }
+        }
+        if let Some((name, artifact)) = former {
+            let model = self.model(&name, &artifact)?;
+            if let Some(it) = self.state.learn.as_mut().and_then(|learn| learn.former.as_mut()) {
+                it.shadow.set_model(model);
+            }
         }
         Ok(())
     }

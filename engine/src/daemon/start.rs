@@ -171,6 +171,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         sink,
         history.log,
         Arc::clone(&snapshots),
+        registry.clone(),
         settings.epoch.in_flight_max,
         Arc::clone(&around.metrics),
     )
@@ -217,7 +218,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         );
     }
     engine.deploy()?;
-    engine.restore_candidate()?;
+    engine.restore_shadows()?;
     replay(&mut engine, &history.records, emit, around)?;
     engine.pending.extend(joined);
     begin_plan(&mut engine, &plan);

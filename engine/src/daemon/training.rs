@@ -55,6 +55,11 @@ impl Trainers {
         Ok(())
     }
 
+    /// Ends the job under way, if there is one; its result is of no interest.
+    pub(super) fn abandon(&mut self) {
+        self.running = None;
+    }
+
     /// The result of the job, once.
     pub(super) fn poll(&mut self) -> Option<TrainResult> {
         let running = self.running.as_ref()?;

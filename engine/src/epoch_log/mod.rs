@@ -7,4 +7,4 @@ pub mod record;
 
 pub use file::{EpochLog, LogError, TornTail};
 pub use ledger::{Ledger, LedgerError};
-pub use record::{Counts, EpochRecord, Event, Range, RecordError};
+pub use record::{By, Counts, EpochRecord, Event, Range, RecordError};

@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::learn::Contestant;
+
 /// The format of records that this version writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Offsets `[start, end)` of one partition that belong to an epoch; empty when they are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +79,10 @@ pub enum Event {
     },
     /// The gate answered.
     Verdict {
-        /// The candidate.
+        /// The contestant's name: the job of a candidate, a version, or what it is.
         candidate: String,
+        /// Who competed.
+        contestant: Contestant,
         /// `promote`, `reject` or `hold`.
         verdict: String,
         /// Why.
@@ -92,14 +96,29 @@ pub enum Event {
         artifact: String,
         /// Why.
         reason: String,
+        /// Where an online learner made it: the last epoch that it had learned from.
+        snapshot: Option<u64>,
+    },
+    /// A newer snapshot of the online learner whose line is live serves.
+    Published {
+        /// The version.
+        version: String,
+        /// Hash of the snapshot.
+        artifact: String,
+        /// The last epoch that it had learned from.
+        snapshot: u64,
     },
     /// An earlier version came back.
     RolledBack {
         /// The version that is live again.
         to: String,
+        /// Who went back.
+        by: By,
         /// Why.
         reason: String,
     },
+    /// An operator lets the online learner compete again, after going back from it.
+    Readmitted,
     /// The first version went live.
     Bootstrapped {
         /// The version.
@@ -118,6 +137,16 @@ pub enum Event {
     Paused,
     /// An operator resumed it.
     Resumed,
+}
+
+/// Who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// The gate.
+    Gate,
+    /// An operator.
+    Operator,
 }
 
 /// One epoch. Built without `previous` and `chain`, then sealed.
@@ -319,6 +348,7 @@ pub(crate) mod tests {
                 Event::Paused,
                 Event::Verdict {
                     candidate: "c".to_owned(),
+                    contestant: Contestant::Former,
                     verdict: "hold".to_owned(),
                     reason: "a \"quoted\" reason\n".to_owned(),
                 },
@@ -359,13 +389,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_bytes_of_format_1_are_fixed() {
+    fn the_bytes_of_format_2_are_fixed() {
         let text = String::from_utf8(record(1, "").to_bytes()).unwrap();
         let expected = concat!(
-            r#"{"v":1,"pipeline":"p","epoch":1,"ranges":[{"topic":"a","partition":1,"start":10,"end":20},"#,
+            r#"{"v":2,"pipeline":"p","epoch":1,"ranges":[{"topic":"a","partition":1,"start":10,"end":20},"#,
             r#"{"topic":"b","partition":0,"start":10,"end":20}],"time_ms":1700000000010,"watermark_ms":null,"#,
             r#""deployment":"v3@1","plan":"plan","code":"0.1.0","events":[{"type":"paused"},{"type":"verdict","#,
-            r#""candidate":"c","verdict":"hold","reason":"a \"quoted\" reason\n"}],"counts":{"input":20,"#,
+            r#""candidate":"c","contestant":"former","verdict":"hold","reason":"a \"quoted\" reason\n"}],"counts":{"input":20,"#,
             r#""scored":18,"filtered":1,"dead":1,"labels":0},"outputs":"00","previous":"","chain":""#
         );
         assert!(text.starts_with(expected), "{text}");
@@ -379,7 +409,7 @@ pub(crate) mod tests {
             assert_ne!(changed, text);
             EpochRecord::from_bytes(changed.as_bytes()).unwrap_err().to_string()
         };
-        assert!(refused(r#""v":1"#, r#""v":7,"new":[]"#).contains("format 7"));
+        assert!(refused(r#""v":2"#, r#""v":7,"new":[]"#).contains("format 7"));
         assert!(refused("\"paused\"", "\"teleported\"").contains("`teleported`"));
         assert!(refused(r#""outputs""#, r#""extra":1,"outputs""#).contains("`extra`"));
     }

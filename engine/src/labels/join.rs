@@ -456,6 +456,7 @@ impl LabelJoin {
             matured.versions.push(version);
             matured.time_ms.push(segment.time_ms(row));
             matured.available_ms.push(*available_ms);
+            matured.shadow.push(segment.shadow(row));
         }
         matured.frame = Frame::gather(&picks);
         matured

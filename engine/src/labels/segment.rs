@@ -12,8 +12,8 @@ use crate::example::{Examples, Keys, VersionId, read_f64s, read_i64s, read_versi
 
 /// Rows that a segment takes.
 pub(super) const SEGMENT_ROWS: u64 = 1024;
-/// Bytes of a row beside key and features: time, score, weight, version, place, and its entry of the index.
-const ROW_BYTES: usize = 3 * 8 + 4 + 2 + size_of::<u32>() + ENTRY_BYTES;
+/// Bytes of a row beside key and features: time, two scores, weight, version, place, and its entry of the index.
+const ROW_BYTES: usize = 4 * 8 + 4 + 2 + size_of::<u32>() + ENTRY_BYTES;
 /// Segments with fewer stored rows are not worth rewriting.
 const COMPACT_ROWS_MIN: usize = 64;
 
@@ -28,6 +28,7 @@ pub(super) struct Segment {
     time_ms: Vec<i64>,
     frame: Frame,
     scores: Vec<f64>,
+    shadow: Vec<f64>,
     weights: Vec<f64>,
     versions: Vec<VersionId>,
     /// A bit for each arrival: still here.
@@ -84,6 +85,7 @@ impl Segment {
         let time_ms = examples.time_ms.get(row).copied().unwrap_or_default();
         self.time_ms.push(time_ms);
         self.scores.push(examples.scores.get(row).copied().unwrap_or(f64::NAN));
+        self.shadow.push(examples.shadow.get(row).copied().unwrap_or(f64::NAN));
         self.weights.push(examples.weights.get(row).copied().unwrap_or(1.0));
         self.versions.push(examples.version);
         self.oldest_ms = self.oldest_ms.min(time_ms);
@@ -139,6 +141,11 @@ impl Segment {
         (self.scores[row], self.weights[row], self.versions[row])
     }
 
+    /// What the shadow would have answered for a stored row.
+    pub(super) fn shadow(&self, row: usize) -> f64 {
+        self.shadow[row]
+    }
+
     /// Takes a row out.
     pub(super) fn clear(&mut self, place: u64) {
         if self.is_live(place) {
@@ -175,6 +182,7 @@ impl Segment {
         self.places = rows.iter().map(|&row| self.places[row]).collect();
         self.time_ms = rows.iter().map(|&row| self.time_ms[row]).collect();
         self.scores = rows.iter().map(|&row| self.scores[row]).collect();
+        self.shadow = rows.iter().map(|&row| self.shadow[row]).collect();
         self.weights = rows.iter().map(|&row| self.weights[row]).collect();
         self.versions = rows.iter().map(|&row| self.versions[row]).collect();
         (self.frame, self.keys) = (frame, keys);
@@ -201,6 +209,7 @@ impl Segment {
         self.keys.write(out);
         self.time_ms.iter().for_each(|time| out.put_u64(time.cast_unsigned()));
         self.scores.iter().for_each(|&score| out.put_f64(score));
+        self.shadow.iter().for_each(|&score| out.put_f64(score));
         self.weights.iter().for_each(|&weight| out.put_f64(weight));
         self.versions.iter().for_each(|version| out.put_u32(version.0));
     }
@@ -241,6 +250,7 @@ impl Segment {
             keys,
             time_ms: read_i64s(&mut reader, rows)?,
             scores: read_f64s(&mut reader, rows)?,
+            shadow: read_f64s(&mut reader, rows)?,
             weights: read_f64s(&mut reader, rows)?,
             versions: read_versions(&mut reader, rows)?,
             frame,

@@ -4,9 +4,11 @@
 use driftmill_models::codec::{CodecError, Put, Reader};
 use driftmill_models::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
-use super::{Candidate, LearnHalf, Started, Trigger, WatchKind};
+use super::{Candidate, Former, LearnHalf, Prior, Started, Trigger, WatchKind};
 use crate::trainer::Job;
 
+/// Format of the head.
+const FORMAT: u32 = 2;
 const HEAD: &str = "head";
 const PARTS: [&str; 4] = ["join/", "quarantine/", "buffer/", "quality/"];
 
@@ -21,10 +23,6 @@ fn optional(reader: &mut Reader<'_>) -> Result<Option<i64>, CodecError> {
     Ok(known.then_some(value))
 }
 
-fn pairs_prefix(job: &str) -> String {
-    format!("pairs/{job}/")
-}
-
 impl LearnHalf {
     fn watch_prefix(&self, index: usize) -> String {
         match self.watches[index].kind() {
@@ -34,81 +32,123 @@ impl LearnHalf {
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.stamp);
-        out.put_u64(self.generation);
-        out.put_u64(self.passed);
+        out.put_u32(FORMAT);
+        for number in [self.stamp, self.generation, self.passed, self.bootstrap_at] {
+            out.put_u64(number);
+        }
+        for number in [self.champion_rows, self.contests] {
+            out.put_u64(number);
+        }
         out.put_u32(self.attempts);
+        out.put_u32(self.returns);
         put_optional(out, self.last_job_ms);
-        out.put_u8(u8::from(self.trigger.is_some()));
-        if let Some(trigger) = &self.trigger {
-            out.put_str(&trigger.name);
-            out.put_u64(trigger.rows);
-            out.put_u64(trigger.needed);
-        }
-        out.put_u8(u8::from(self.job.is_some()));
-        if let Some(started) = &self.job {
-            out.put_str(&started.id);
-            out.put_str(&started.cause);
-            out.put_bytes_block(&started.job);
-        }
-        out.put_u8(u8::from(self.candidate.is_some()));
-        if let Some(candidate) = &self.candidate {
-            out.put_str(&candidate.job);
-            out.put_str(&candidate.artifact);
-            out.put_u64(candidate.cut_ms as u64);
-            out.put_u32(candidate.attempt);
-            out.put_u64(candidate.age_blocks);
-            out.put_u64(candidate.not_finite);
-            out.put_u64(candidate.counted_ms as u64);
+        put_optional(out, self.champion_ms);
+        out.put_f64(self.prior.weight);
+        out.put_f64(self.prior.positives);
+        put_part(out, self.trigger.as_ref(), |trigger, out| trigger.write(out));
+        put_part(out, self.job.as_ref(), |started, out| started.write(out));
+        put_part(out, self.candidate.as_ref(), |candidate, out| candidate.write(out));
+        put_part(out, self.former.as_ref(), |former, out| former.write(out));
+        if let Some(online) = &self.online {
+            online.write(out);
         }
     }
 
-    fn read_head(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
-        self.stamp = reader.u64()?;
-        self.generation = reader.u64()?;
-        self.passed = reader.u64()?;
+    /// Reads the head; whether the online learner has a snapshot in shadow.
+    fn read_head(&mut self, mut reader: Reader<'_>) -> Result<bool, CodecError> {
+        let format = reader.u32()?;
+        if format != FORMAT {
+            return Err(reader.error(format!("format {format}, and this version reads {FORMAT}")));
+        }
+        for number in [
+            &mut self.stamp,
+            &mut self.generation,
+            &mut self.passed,
+            &mut self.bootstrap_at,
+            &mut self.champion_rows,
+            &mut self.contests,
+        ] {
+            *number = reader.u64()?;
+        }
         self.attempts = reader.u32()?;
+        self.returns = reader.u32()?;
         self.last_job_ms = optional(&mut reader)?;
-        self.trigger = match reader.u8()? {
-            1 => Some(Trigger {
-                name: reader.str()?.to_owned(),
-                rows: reader.u64()?,
-                needed: reader.u64()?,
-            }),
-            _ => None,
+        self.champion_ms = optional(&mut reader)?;
+        self.prior = Prior {
+            weight: reader.finite()?,
+            positives: reader.finite()?,
         };
-        self.job = match reader.u8()? {
-            1 => {
-                let (id, cause) = (reader.str()?.to_owned(), reader.str()?.to_owned());
-                let job = Job::from_bytes(reader.bytes()?).map_err(|error| reader.error(error.to_string()))?;
-                Some(Started { id, cause, job })
-            }
-            _ => None,
+        let gate = self.settings.gate;
+        self.trigger = part(&mut reader, Trigger::read)?;
+        self.job = part(&mut reader, Started::read)?;
+        self.candidate = part(&mut reader, |reader| Candidate::read(reader, &gate))?;
+        self.former = part(&mut reader, |reader| Former::read(reader, &gate))?;
+        let has_shadow = match &mut self.online {
+            Some(online) => online.read(&mut reader, &gate)?,
+            None => false,
         };
-        self.candidate = match reader.u8()? {
-            1 => {
-                let (job, artifact) = (reader.str()?.to_owned(), reader.str()?.to_owned());
-                let (cut_ms, attempt) = (reader.u64()? as i64, reader.u32()?);
-                let mut candidate = Candidate::without_model(&job, &artifact, cut_ms, attempt, &self.settings.gate);
-                candidate.age_blocks = reader.u64()?;
-                candidate.not_finite = reader.u64()?;
-                candidate.counted_ms = reader.u64()? as i64;
-                Some(candidate)
-            }
-            _ => None,
-        };
-        reader.finish()
+        reader.finish()?;
+        Ok(has_shadow)
     }
 }
 
-trait PutJob {
-    fn put_bytes_block(&mut self, job: &Job);
+fn put_part<T>(out: &mut Vec<u8>, part: Option<&T>, write: impl FnOnce(&T, &mut Vec<u8>)) {
+    out.put_u8(u8::from(part.is_some()));
+    if let Some(part) = part {
+        write(part, out);
+    }
 }
 
-impl PutJob for Vec<u8> {
-    fn put_bytes_block(&mut self, job: &Job) {
+fn part<T>(
+    reader: &mut Reader<'_>,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
+) -> Result<Option<T>, CodecError> {
+    match reader.u8()? {
+        1 => read(reader).map(Some),
+        _ => Ok(None),
+    }
+}
+
+impl Trigger {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_str(&self.name);
+        out.put_u64(self.rows);
+        out.put_u64(self.needed);
+        out.put_u64(self.changed_at);
+        out.put_u8(u8::from(self.is_fresh));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            name: reader.str()?.to_owned(),
+            rows: reader.u64()?,
+            needed: reader.u64()?,
+            changed_at: reader.u64()?,
+            is_fresh: reader.u8()? == 1,
+        })
+    }
+}
+
+impl Started {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_str(&self.id);
+        out.put_str(&self.cause);
         // A job that was begun has been serialised once already, for its id.
-        self.put_bytes(&job.to_bytes().unwrap_or_default());
+        out.put_bytes(&self.job.to_bytes().unwrap_or_default());
+        out.put_u64(self.cut_rows);
+        out.put_f64(self.prior);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let (id, cause) = (reader.str()?.to_owned(), reader.str()?.to_owned());
+        let job = Job::from_bytes(reader.bytes()?).map_err(|error| reader.error(error.to_string()))?;
+        Ok(Self {
+            id,
+            cause,
+            job,
+            cut_rows: reader.u64()?,
+            prior: reader.finite()?,
+        })
     }
 }
 
@@ -128,15 +168,19 @@ impl State for LearnHalf {
             }
         }
         if let Some(candidate) = &self.candidate {
-            candidate
-                .pairs
-                .save(&mut Within::new(&pairs_prefix(&candidate.job), chunks));
+            candidate.contest.save_pairs(chunks);
+        }
+        if let Some(former) = &self.former {
+            former.standing.save_pairs(chunks);
+        }
+        if let Some(online) = &self.online {
+            online.save_chunks(chunks);
         }
     }
 
     fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
         let reader = open(chunks, HEAD)?;
-        self.read_head(reader).map_err(|error| StateError::of(HEAD, error))?;
+        let has_shadow = self.read_head(reader).map_err(|error| StateError::of(HEAD, error))?;
         let parts: [&mut dyn State; 4] = [
             &mut self.join,
             &mut self.quarantine,
@@ -157,12 +201,14 @@ impl State for LearnHalf {
             .map_err(|error| error.within(&prefix))?;
         }
         if let Some(candidate) = &mut self.candidate {
-            let prefix = pairs_prefix(&candidate.job);
-            candidate
-                .pairs
-                .restore(&WithinSource::new(&prefix, chunks))
-                .map_err(|error| error.within(&prefix))?;
+            candidate.contest.restore_pairs(chunks)?;
         }
-        Ok(())
+        if let Some(former) = &mut self.former {
+            former.standing.restore_pairs(chunks)?;
+        }
+        match &mut self.online {
+            Some(online) => online.restore_chunks(chunks, has_shadow),
+            None => Ok(()),
+        }
     }
 }

@@ -247,6 +247,7 @@ mod tests {
             versions: rows.iter().map(|r| VersionId(r.0)).collect(),
             time_ms: rows.iter().map(|r| r.1).collect(),
             available_ms: rows.iter().map(|r| r.1 + 9).collect(),
+            shadow: vec![f64::NAN; rows.len()],
         }
     }
 

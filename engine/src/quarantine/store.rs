@@ -397,6 +397,7 @@ mod tests {
                 versions: vec![VersionId(1); count],
                 available_ms: time_ms.iter().map(|time| time + 7).collect(),
                 time_ms,
+                shadow: vec![f64::NAN; count],
             }
         }
     }

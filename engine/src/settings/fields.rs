@@ -200,13 +200,14 @@ pub(super) static MODEL: &[Field] = &[
         "learner",
         Kind::String,
         Need::Optional("\"logistic-regression\""),
-        "The learner that fits models on the buffer.",
+        "The learner: a batch learner is fitted by jobs on the buffer, an online one learns from every labelled row.",
     ),
+    super::lines::PUBLISH_EVERY,
     field(
         "bootstrap_rows",
         Kind::Integer,
         Need::Optional("the first model is brought along"),
-        "Labelled rows that the first model is fitted on; it goes live when it is there.",
+        "Labelled rows that the first model is fitted on; it goes live when the gate finds it better than the class prior.",
     ),
     field(
         "bootstrap",
@@ -218,7 +219,6 @@ pub(super) static MODEL: &[Field] = &[
 
 /// Sections that are planned and not built.
 static LATER: &[Field] = &[
-    field("challenger", Kind::Any, Need::NotYet, "Challengers."),
     field("decision", Kind::Any, Need::NotYet, "Decision."),
     field("slice", Kind::Any, Need::NotYet, "Slices of the gate."),
 ];

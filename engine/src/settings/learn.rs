@@ -5,13 +5,12 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use driftmill_config::{ByteSize, Document, Field, Kind, Need, Problems, Section, find, nearest};
 use driftmill_connectors::{CODECS, Codec, OpenSource, SOURCES, parse_schema};
-use driftmill_models::contracts::{BuildContext, LearnerContext, Task};
+use driftmill_models::contracts::{BuildContext, Task};
 use driftmill_models::detectors::{DETECTORS, Detector};
-use driftmill_models::encoders::ColumnsEncoder;
 use driftmill_models::frame::{ColumnKind, ColumnSpec};
-use driftmill_models::learners::BATCH_LEARNERS;
 
 use super::columns::{Columns, Role};
+use super::lines::{Lines, LinesReader};
 use crate::labels::Missing;
 use crate::quarantine::Rule;
 use crate::trainer::toml_of;
@@ -29,10 +28,8 @@ pub struct LearnSettings {
     pub buffer_bytes_max: usize,
     /// Detectors.
     pub drifts: Vec<DriftSettings>,
-    /// The batch learner that fits models.
-    pub learner: String,
-    /// Its own keys, as TOML.
-    pub learner_config: String,
+    /// The learners that make models.
+    pub lines: Lines,
     /// The encoders of the columns, as TOML.
     pub encoders: String,
     /// Labelled rows that the first model is fitted on; none when it is brought along.
@@ -131,7 +128,7 @@ pub struct GateSettings {
     pub age_blocks_max: u64,
 }
 
-const fn field(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Field {
     Field { name, kind, need, doc }
 }
 
@@ -247,12 +244,6 @@ static DRIFT: &[Field] = &[
 /// `[retrain]`
 pub(super) static RETRAIN: &[Field] = &[
     field(
-        "learner",
-        Kind::String,
-        Need::NotYet,
-        "Another learner than that of [model].",
-    ),
-    field(
         "train_on",
         Kind::OneOf(&["since-change"]),
         Need::Optional("\"since-change\""),
@@ -362,6 +353,7 @@ pub(super) fn root() -> Vec<Field> {
         _ => field,
     });
     let drift = super::merged(DRIFT, DETECTORS.iter().map(|kind| kind.fields()));
+    let challenger = super::merged(super::lines::CHALLENGER, super::lines::learner_fields().into_iter());
     vec![
         field(
             "labels",
@@ -394,10 +386,16 @@ pub(super) fn root() -> Vec<Field> {
             "Retraining.",
         ),
         field(
+            "challenger",
+            Kind::Tables(Vec::leak(challenger)),
+            Need::Optional("the learner of [model] has no rival"),
+            "A second learner, that competes with the first by the gate.",
+        ),
+        field(
             "gate",
             Kind::Table(GATE),
-            Need::Optional("needed with [retrain]"),
-            "What a candidate must show.",
+            Need::Optional("needed with `bootstrap_rows`, [retrain] and online learners"),
+            "What a model must show before it goes live.",
         ),
     ]
 }
@@ -450,14 +448,27 @@ impl<'d> Read<'_, 'd> {
             _ => Missing::Drop,
         };
         let bytes_max = labels.get_or("bytes_max", ByteSize(256 << 20), problems).as_usize();
-        let learner = model.get_or("learner", "logistic-regression".to_owned(), problems);
-        let learner_config = self.learner(&model, &learner, problems);
         let bootstrap_rows: Option<usize> = model.get("bootstrap_rows", problems);
         if bootstrap_rows.is_none() && !self.initial {
             let help = "say after how many labelled rows the first model is fitted, `bootstrap_rows = 5000`, or name \
                         one in `initial`"
                 .to_owned();
             problems.push(model.span(), "no model would ever go live", Some(help));
+        }
+        let lines = LinesReader {
+            task: self.task,
+            encoder: self.columns.encoder.as_ref()?,
+            seed: self.seed,
+        }
+        .read(&self.root, bootstrap_rows, problems);
+        let has_batch = lines.as_ref().is_none_or(|lines| lines.batch.is_some());
+        if retrain.is_present() && !has_batch {
+            let help = "leave [retrain] out, or add a batch learner as [[challenger]]".to_owned();
+            problems.push(
+                retrain.span(),
+                "nothing to retrain: an online learner learns from every row",
+                Some(help),
+            );
         }
         let encoders = features.table("columns", problems);
         let names: Vec<String> = self.columns.specs.iter().map(|spec| spec.name.clone()).collect();
@@ -467,8 +478,17 @@ impl<'d> Read<'_, 'd> {
             cooldown_ms: millis(Some(retrain.get_or("cooldown", Duration::from_secs(1800), problems))),
             every_ms: retrain.get("every", problems).map(|every| millis(Some(every))),
         });
-        let gate = self.gate(&gate, retrain.is_some(), problems);
-        if retrain.is_none() && drifts.iter().any(|drift| drift.action == Action::Retrain) {
+        let has_online = lines.as_ref().is_some_and(|lines| lines.online.is_some());
+        let contested = retrain.is_some() || bootstrap_rows.is_some() || has_online;
+        let gate = self.gate(&gate, contested, problems);
+        if !has_batch && drifts.iter().any(|drift| drift.action == Action::Retrain) {
+            let help = "write `action = \"warn\"`, or add a batch learner as [[challenger]]".to_owned();
+            problems.push(
+                self.root.name_span("drift"),
+                "a detector asks for retraining and no learner is fitted by jobs",
+                Some(help),
+            );
+        } else if retrain.is_none() && drifts.iter().any(|drift| drift.action == Action::Retrain) {
             let help = "add [retrain], or write `action = \"warn\"`".to_owned();
             problems.push(
                 self.root.span(),
@@ -487,8 +507,7 @@ impl<'d> Read<'_, 'd> {
             buffer_rows_max: buffer.get_or("rows_max", 200_000, problems),
             buffer_bytes_max: buffer.get_or("bytes_max", ByteSize(512 << 20), problems).as_usize(),
             drifts,
-            learner,
-            learner_config: learner_config?,
+            lines: lines?,
             encoders: toml_of(&encoders, &|name| names.iter().any(|known| known == name)),
             bootstrap_rows,
             retrain,
@@ -613,25 +632,6 @@ impl<'d> Read<'_, 'd> {
             label,
             time,
         })
-    }
-
-    fn learner(&self, model: &Section<'_>, name: &str, problems: &mut Problems) -> Option<String> {
-        let kind = match find(BATCH_LEARNERS, name) {
-            Ok(kind) => kind,
-            Err(message) => {
-                problems.push(model.key_span("learner"), message, None);
-                return None;
-            }
-        };
-        let encoder: &ColumnsEncoder = self.columns.encoder.as_ref()?;
-        let context = LearnerContext {
-            task: self.task,
-            encoder,
-            seed: self.seed,
-        };
-        kind.build(model, &context, problems)?;
-        let own: Vec<&str> = kind.fields().iter().map(|field| field.name).collect();
-        Some(toml_of(model, &|key| own.contains(&key) && key != "learner"))
     }
 
     fn drifts(&self, problems: &mut Problems) -> Vec<DriftSettings> {
@@ -789,7 +789,7 @@ impl<'d> Read<'_, 'd> {
     }
 }
 
-fn millis(duration: Option<Duration>) -> i64 {
+pub(super) fn millis(duration: Option<Duration>) -> i64 {
     duration.map_or(0, |duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 

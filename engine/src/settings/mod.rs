@@ -4,6 +4,7 @@
 mod columns;
 mod fields;
 mod learn;
+mod lines;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,10 +17,10 @@ use driftmill_connectors::{
     CODECS, Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, parse_schema,
 };
 use driftmill_models::contracts::Task;
-use driftmill_models::learners::BATCH_LEARNERS;
 
 pub use columns::{Columns, Role};
 pub use learn::{Action, DriftSettings, GateSettings, LabelSettings, LabelsFrom, LearnSettings, RetrainSettings};
+pub use lines::{LearnerSpec, Line, Lines, OnlineSettings};
 
 use crate::transform::Transform;
 
@@ -189,7 +190,7 @@ pub fn sections() -> &'static [Field] {
     SECTIONS.get_or_init(|| {
         let source: Vec<Field> = merged(fields::SOURCE, SOURCES.iter().map(|kind| kind.fields()));
         let sink: Vec<Field> = merged(fields::SINK, SINKS.iter().map(|kind| kind.fields()));
-        let model = merged(fields::MODEL, BATCH_LEARNERS.iter().map(|kind| kind.fields()));
+        let model = merged(fields::MODEL, lines::learner_fields().into_iter());
         fields::root(Vec::leak(source), Vec::leak(sink), Vec::leak(model))
     })
 }
@@ -423,7 +424,7 @@ impl Reader<'_> {
 
     /// Sections that mean nothing without labels.
     fn check_nothing_learned(&mut self, root: &Section<'_>) {
-        for name in ["quality", "buffer", "drift", "retrain", "gate"] {
+        for name in ["quality", "buffer", "drift", "retrain", "challenger", "gate"] {
             if root.has(name) {
                 let help = "add [labels], or leave this section out".to_owned();
                 self.problems

@@ -3,12 +3,14 @@
 
 #[cfg(test)]
 mod compare;
+pub mod faded;
 pub mod gate;
 pub mod pairs;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
 
+pub use faded::Faded;
 pub use gate::{GateInput, GateVerdict, decide};
 pub use pairs::{PairParams, Pairs};
 pub use sequence::{Bounds, Sequence};

@@ -36,6 +36,7 @@ fn examples(rows: &[(String, i64)], first: u64) -> Examples {
         scores: numbers.iter().map(|&n| n as f64 / 10.0).collect(),
         version: VersionId(3),
         weights: vec![1.0; rows.len()],
+        shadow: numbers.iter().map(|&n| n as f64 / 20.0).collect(),
     }
 }
 
