@@ -105,12 +105,12 @@ enum Command {
         /// Where the artifact goes.
         out: PathBuf,
     },
-    /// Prints the reference of the configuration.
+    /// Prints the references: of the configuration, of the metrics and alerts.
     Reference {
-        /// Compares the committed reference with what it should be, and fails when it is stale.
+        /// Compares the committed references with what they should be, and fails when one is stale.
         #[arg(long)]
         check: bool,
-        /// Writes the reference to its file in the source tree.
+        /// Writes the references to their files in the source tree.
         #[arg(long, conflicts_with = "check")]
         write: bool,
     },

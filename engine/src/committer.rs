@@ -254,7 +254,7 @@ impl Worker {
         }
         for (unit, arrived) in units.iter().zip(arrived) {
             let rows: usize = unit.outputs.iter().map(|(_, outputs)| outputs.len()).sum();
-            self.metrics.delivered(rows, arrived.elapsed());
+            self.metrics.delivered(unit.epoch, rows, arrived.elapsed());
         }
         Ok(())
     }

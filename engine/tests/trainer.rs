@@ -29,6 +29,7 @@ fn example(count: usize) -> (Job, Segments) {
     let x: Vec<f64> = (0..count).map(|row| (row * 7_919 % 1_000) as f64 / 1_000.0).collect();
     let label = |(row, &x): (usize, &f64)| f64::from(u8::from((x > 0.5) != (row % 10 == 0)));
     let rows = Matured {
+        shadow: vec![f64::NAN; count],
         labels: x.iter().enumerate().map(label).collect(),
         weights: vec![1.0; count],
         scores: vec![f64::NAN; count],

@@ -15,6 +15,7 @@ pub mod kafka;
 pub mod kill;
 pub mod metrics;
 pub mod outcomes;
+pub mod prometheus;
 pub mod proxy;
 
 use std::io::Write;

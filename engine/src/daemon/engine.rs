@@ -98,8 +98,8 @@ impl Engine {
         self.pending.insert(0, Event::Start { code: CODE.to_owned() });
         self.is_live = true;
         self.notice(Happening::Ready);
+        self.metrics.begin(&self.state);
         self.status.set(true, "live");
-        self.metrics.ready.set(1);
         let mut wait = Duration::ZERO;
         while self.go_on() {
             self.committer.check()?;
@@ -202,9 +202,9 @@ impl Engine {
                 Stream::Labels => "labels",
             };
             self.metrics.lag.with_label_values(&[name]).set(reader.lag());
-            let troubles = i64::try_from(reader.troubles()).unwrap_or(i64::MAX);
-            self.metrics.troubles.with_label_values(&[name]).set(troubles);
+            self.metrics.troubles(name, reader.troubles());
         }
+        self.metrics.show(&self.state, self.clock.now_ms());
     }
 
     /// Tells the readers what an epoch has taken.
@@ -230,6 +230,7 @@ impl Engine {
         let scored = self.score_epoch(&input, epoch)?;
         let record = self.record(&input, epoch, time_ms, events, &scored);
         self.advance(&input, &record);
+        self.metrics.computed(&record, &scored.dead_kinds);
         let mut scored = scored;
         let unit = Unit {
             epoch,
@@ -325,7 +326,6 @@ impl Engine {
             if self.serving() != live_before {
                 let swapped = Instant::now();
                 self.deploy()?;
-                self.metrics.swaps.inc();
                 let took = swapped.elapsed();
                 // Snapshots of an online learner follow each other all day long: only lines are news.
                 if !matches!(event, Event::Published { .. }) {
@@ -406,9 +406,10 @@ impl Engine {
         let scored = self
             .score
             .score(input, &self.deployment, &mut self.state.dictionaries, stamp)?;
-        timer.observe_duration();
-        for (kind, count) in &scored.dead_kinds {
-            self.metrics.dead_letters.with_label_values(&[*kind]).inc_by(*count);
+        if self.is_live {
+            timer.observe_duration();
+        } else {
+            timer.stop_and_discard();
         }
         Ok(scored)
     }
@@ -455,26 +456,12 @@ impl Engine {
         totals.filtered += counts.filtered;
         totals.dead += counts.dead;
         totals.labels += counts.labels;
-        self.count(counts);
-        self.metrics.epochs.inc();
-        self.metrics.epoch_rows.observe(input.len() as f64);
         if let Some(watermark) = record.watermark_ms {
             self.metrics.watermark_seconds.set(watermark as f64 / 1e3);
         }
         self.metrics
             .dictionary_bytes
             .set(i64::try_from(self.state.dictionaries.bytes()).unwrap_or(i64::MAX));
-    }
-
-    fn count(&self, counts: &Counts) {
-        for (outcome, count) in [
-            ("scored", counts.scored),
-            ("filtered", counts.filtered),
-            ("dead_letter", counts.dead),
-            ("label", counts.labels),
-        ] {
-            self.metrics.records.with_label_values(&[outcome]).inc_by(count);
-        }
     }
 
     fn offsets(&self, input: &EpochInput) -> Vec<(String, i32, i64)> {

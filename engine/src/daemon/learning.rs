@@ -38,7 +38,8 @@ impl Engine {
                 live,
             )
             .map_err(|what| RunError::Recovery(format!("internal error while learning: {what}; please report it")))?;
-        self.metrics.learning(learn, &self.state.versions, watermark_ms);
+        self.metrics
+            .learned(epoch, self.last_time_ms, learn, &noted.quarantined);
         self.tell(&noted);
         Ok(())
     }
@@ -53,7 +54,6 @@ impl Engine {
                 rows: *rows,
                 why: detail.clone(),
             });
-            self.metrics.quarantined.with_label_values(&[rule]).inc_by(*rows);
         }
     }
 
@@ -74,7 +74,6 @@ impl Engine {
             Some(Intent::Publish) => self.publish()?,
             Some(Intent::Abandon { job, reason }) => {
                 self.trainers.abandon();
-                self.metrics.jobs.with_label_values(&["abandoned"]).inc();
                 tracing::info!(job, reason, "training is abandoned");
                 self.pending.push(Event::JobFailed { job, reason });
             }
@@ -105,7 +104,6 @@ impl Engine {
             _ => None,
         };
         let answer = if promoted.is_some() { "promote" } else { "reject" };
-        self.metrics.verdicts.with_label_values(&[answer]).inc();
         self.notice(Happening::Verdict {
             job: candidate.clone(),
             verdict: answer.to_owned(),
@@ -251,12 +249,10 @@ impl Engine {
                 tracing::info!(job, artifact, "trained");
                 // Loaded already, by the thread that took it from the trainer: a swap waits for no disk.
                 self.keep_loaded(&artifact, trained.artifact.model);
-                self.metrics.jobs.with_label_values(&["trained"]).inc();
                 self.pending.push(Event::JobFinished { job, artifact });
             }
             Err(failure) => {
                 tracing::warn!(job, reason = failure.reason, "training failed");
-                self.metrics.jobs.with_label_values(&["failed"]).inc();
                 self.pending.push(Event::JobFailed {
                     job,
                     reason: failure.reason,

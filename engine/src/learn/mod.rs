@@ -361,6 +361,8 @@ impl LearnHalf {
         self.buffer
             .append(&passed, dictionaries, epoch)
             .map_err(|error| error.to_string())?;
+        let matured_until_ms = watermark_ms.saturating_sub(self.settings.labels.horizon_ms);
+        self.quality.mature(matured_until_ms);
         self.compare(&passed, dictionaries, live)?;
         if let Some(alarm) = alarm {
             self.alarmed(&alarm);

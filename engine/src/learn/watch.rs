@@ -32,6 +32,10 @@ pub enum WatchKind {
 pub struct Watch {
     name: String,
     kind: WatchKind,
+    /// For people alone, like what it last said: no part of the state.
+    evaluations: u64,
+    alarms: u64,
+    alarm: Option<Verdict>,
 }
 
 /// Detectors in their first state, in the order of the configuration.
@@ -43,6 +47,9 @@ pub(super) fn all(settings: &LearnSettings, columns: &[ColumnSpec], task: Task, 
             Some(Watch {
                 name: drift.name.clone(),
                 kind: kind(drift, columns, task, seed)?,
+                evaluations: 0,
+                alarms: 0,
+                alarm: None,
             })
         })
         .collect()
@@ -71,6 +78,24 @@ impl Watch {
         &self.kind
     }
 
+    /// How often it judged in this process.
+    #[must_use]
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// How often it raised an alarm in this process.
+    #[must_use]
+    pub fn alarms(&self) -> u64 {
+        self.alarms
+    }
+
+    /// The last alarm about the loss of the version that is live.
+    #[must_use]
+    pub fn alarm(&self) -> Option<Verdict> {
+        self.alarm
+    }
+
     pub(super) fn kind_mut(&mut self) -> &mut WatchKind {
         &mut self.kind
     }
@@ -84,6 +109,7 @@ impl Watch {
         if !monitor.is_due() {
             return Vec::new();
         }
+        self.evaluations += 1;
         let before = std::mem::replace(last, monitor.test());
         let was_drift = |found: &FeatureVerdict| {
             before.iter().any(|known| {
@@ -94,6 +120,7 @@ impl Watch {
         let risen = last
             .iter()
             .filter(|found| found.verdict.status == DriftStatus::Drift && !was_drift(found));
+        self.alarms += risen.clone().count() as u64;
         risen
             .map(|found| {
                 format!(
@@ -121,10 +148,13 @@ impl Watch {
         };
         let verdict = detector.update((loss / LOSS_MAX).min(1.0));
         *last = Some(verdict);
+        self.evaluations += 1;
         if verdict.status != DriftStatus::Drift {
             return None;
         }
         let since = detector.since_change();
+        self.alarms += 1;
+        self.alarm = Some(verdict);
         let effect = verdict.effect * LOSS_MAX;
         let words = format!(
             "{}: the log loss changed by {effect:+.4}, {since} labels after the change",
@@ -135,8 +165,13 @@ impl Watch {
 
     /// Another version is live: a loss begins anew, the features that it was trained on are the new reference.
     pub(super) fn begin_anew(&mut self, settings: &DriftSettings, columns: &[ColumnSpec], task: Task, seed: u64) {
+        self.alarm = None;
         match &mut self.kind {
-            WatchKind::Features { monitor, .. } => monitor.rebase(),
+            WatchKind::Features { monitor, last } => {
+                monitor.rebase();
+                // What was found against the old reference says nothing about the new one.
+                last.clear();
+            }
             WatchKind::Loss { .. } => {
                 if let Some(kind) = kind(settings, columns, task, seed) {
                     self.kind = kind;

@@ -37,6 +37,53 @@ pub struct VersionQuality {
     pub cohorts: Vec<(i64, BinaryReport)>,
 }
 
+/// Rows that the windows `recent` and `baseline` hold at least, where the cohorts that they may have hold as many.
+pub const WINDOW_ROWS: u64 = 1_000;
+/// Most cohorts of these windows.
+pub const WINDOW_COHORTS: usize = 16;
+
+/// Which labelled rows of a version are judged together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QualityWindow {
+    /// All of them.
+    Lifetime,
+    /// Those of the kept cohorts whose labels have matured.
+    Matured,
+    /// Those of the newest matured cohorts: as many as hold [`WINDOW_ROWS`] rows, at most [`WINDOW_COHORTS`].
+    Recent,
+    /// Those of the version's first matured cohorts, as many: what it was worth when it was new.
+    Baseline,
+}
+
+impl QualityWindow {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lifetime => "lifetime",
+            Self::Matured => "matured",
+            Self::Recent => "recent",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+/// The quality of a version over a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowQuality {
+    /// The metrics.
+    pub report: BinaryReport,
+    /// Prediction time in ms at which the window's last cohort ends, where it is made of cohorts and has any.
+    pub end_ms: Option<i64>,
+}
+
+/// A version's first matured cohorts; they never change again.
+#[derive(Debug, Clone, PartialEq)]
+struct Baseline {
+    tally: BinaryTally,
+    end_ms: i64,
+}
+
 /// The metrics of one version.
 struct Entry {
     /// Names its chunks; never given twice.
@@ -44,6 +91,8 @@ struct Entry {
     metrics: BinaryMetrics,
     /// The update of [`Quality`] that changed it last.
     changed: u64,
+    /// What it was worth when it was new, once that is known.
+    baseline: Option<Baseline>,
 }
 
 /// The metrics of all versions.
@@ -108,6 +157,7 @@ impl Quality {
                 serial: *next - 1,
                 metrics: metrics(config),
                 changed: updates,
+                baseline: None,
             }
         });
         entry.changed = updates;
@@ -143,6 +193,52 @@ impl Quality {
         self.versions.iter().map(report).collect()
     }
 
+    /// Cohorts that end at or before `matured_until_ms` have matured: fixes the baseline of versions that have enough of
+    /// them, before their first cohorts are forgotten. Part of the state: call it with every epoch.
+    pub fn mature(&mut self, matured_until_ms: i64) {
+        let config = self.config;
+        for entry in self.versions.values_mut().filter(|entry| entry.baseline.is_none()) {
+            let (found, is_full) = window(&config, entry.matured(&config, matured_until_ms));
+            entry.baseline = found.filter(|_| is_full);
+        }
+    }
+
+    /// The versions kept, ascending, and for each the count of updates at its last one.
+    pub fn changes(&self) -> impl Iterator<Item = (VersionId, u64)> {
+        self.versions.iter().map(|(version, entry)| (*version, entry.changed))
+    }
+
+    /// The quality of a version over each window; nothing for a version that is not kept. A baseline that is not known
+    /// yet is left out.
+    #[must_use]
+    pub fn windows(&self, version: VersionId, matured_until_ms: i64) -> Vec<(QualityWindow, WindowQuality)> {
+        let Some(entry) = self.versions.get(&version) else {
+            return Vec::new();
+        };
+        let matured = entry.matured(&self.config, matured_until_ms);
+        let end_ms = matured.clone().next_back().map(|(end_ms, _)| end_ms);
+        let (recent, _) = window(&self.config, matured.rev());
+        let empty = || BinaryTally::new(self.config.threshold);
+        let of = |tally: &BinaryTally, end_ms| WindowQuality {
+            report: tally.report(),
+            end_ms,
+        };
+        let mut found = vec![
+            (QualityWindow::Lifetime, of(&entry.metrics.total(), None)),
+            (
+                QualityWindow::Matured,
+                of(&entry.metrics.windowed(matured_until_ms), end_ms),
+            ),
+            (
+                QualityWindow::Recent,
+                of(&recent.map_or_else(empty, |recent| recent.tally), end_ms),
+            ),
+        ];
+        let baseline = entry.baseline.as_ref();
+        found.extend(baseline.map(|known| (QualityWindow::Baseline, of(&known.tally, Some(known.end_ms)))));
+        found
+    }
+
     fn write_head(&self, out: &mut Vec<u8>) {
         for number in [self.next, self.updates, self.unscored, self.forgotten] {
             out.put_u64(number);
@@ -174,6 +270,7 @@ impl Quality {
                         serial,
                         metrics,
                         changed,
+                        baseline: None,
                     },
                 )
                 .is_some();
@@ -183,6 +280,55 @@ impl Quality {
         }
         reader.finish()
     }
+}
+
+impl Entry {
+    /// Its cohorts that end at or before `until_ms`, oldest first: when each ends, and its rows.
+    fn matured(
+        &self,
+        config: &QualityConfig,
+        until_ms: i64,
+    ) -> impl DoubleEndedIterator<Item = (i64, &BinaryTally)> + Clone {
+        let cohort_ms = config.cohort_ms.max(1);
+        let cohorts: Vec<_> = self
+            .metrics
+            .cohorts()
+            .map(|(at, tally)| (at.saturating_add(cohort_ms), tally))
+            .filter(|(end_ms, _)| *end_ms <= until_ms)
+            .collect();
+        cohorts.into_iter()
+    }
+}
+
+/// The first of these cohorts, merged, and whether the window is full: it has rows enough, or as many cohorts as it may.
+/// Never so many that the oldest of them could have been forgotten.
+fn window<'a>(
+    config: &QualityConfig,
+    cohorts: impl Iterator<Item = (i64, &'a BinaryTally)>,
+) -> (Option<Baseline>, bool) {
+    let cohorts_max = WINDOW_COHORTS.min(config.cohorts_max.div_ceil(2));
+    let mut found: Option<Baseline> = None;
+    let mut count = 0;
+    for (end_ms, tally) in cohorts {
+        match &mut found {
+            Some(found) => {
+                found.tally.merge(tally);
+                found.end_ms = found.end_ms.max(end_ms);
+            }
+            None => {
+                found = Some(Baseline {
+                    tally: tally.clone(),
+                    end_ms,
+                });
+            }
+        }
+        count += 1;
+        let rows = found.as_ref().map_or(0, |found| found.tally.rows());
+        if rows >= WINDOW_ROWS || count >= cohorts_max {
+            return (found, true);
+        }
+    }
+    (found, false)
 }
 
 /// Metrics without rows.
@@ -195,6 +341,8 @@ fn metrics(config: &QualityConfig) -> BinaryMetrics {
 }
 
 const HEAD: &str = "head";
+/// After an entry's prefix; no name of a chunk of its metrics begins so.
+const BASELINE: &str = "baseline";
 
 /// What the names of an entry's chunks begin with.
 fn prefix(serial: u64) -> String {
@@ -205,7 +353,15 @@ impl State for Quality {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(HEAD, self.updates, &mut |out| self.write_head(out));
         for entry in self.versions.values() {
-            entry.metrics.save(&mut Within::new(&prefix(entry.serial), chunks));
+            let prefix = prefix(entry.serial);
+            entry.metrics.save(&mut Within::new(&prefix, chunks));
+            if let Some(baseline) = &entry.baseline {
+                // It never changes.
+                chunks.chunk(&format!("{prefix}{BASELINE}"), 1, &mut |out| {
+                    out.put_u64(baseline.end_ms.cast_unsigned());
+                    baseline.tally.write(out);
+                });
+            }
         }
     }
 
@@ -218,9 +374,25 @@ impl State for Quality {
             let prefix = prefix(entry.serial);
             let source = WithinSource::new(&prefix, chunks);
             entry.metrics.restore(&source).map_err(|error| error.within(&prefix))?;
+            if !source.names(BASELINE).is_empty() {
+                let baseline = read_baseline(&self.config, &source).map_err(|error| error.within(&prefix))?;
+                entry.baseline = Some(baseline);
+            }
         }
         Ok(())
     }
+}
+
+fn read_baseline(config: &QualityConfig, chunks: &dyn ChunkSource) -> Result<Baseline, StateError> {
+    let mut reader = open(chunks, BASELINE)?;
+    let mut parse = || -> Result<Baseline, CodecError> {
+        let end_ms = reader.u64()?.cast_signed();
+        let tally = BinaryTally::new(config.threshold).read(&mut reader)?;
+        Ok(Baseline { tally, end_ms })
+    };
+    let baseline = parse().map_err(|error| StateError::of(BASELINE, error))?;
+    reader.finish().map_err(|error| StateError::of(BASELINE, error))?;
+    Ok(baseline)
 }
 
 #[cfg(test)]
@@ -278,6 +450,53 @@ mod tests {
     }
 
     #[test]
+    fn the_recent_window_follows_and_the_baseline_stays() {
+        let config = QualityConfig {
+            cohorts_max: 64,
+            ..CONFIG
+        };
+        let mut quality = Quality::new(config);
+        let loss = |quality: &Quality, until_ms: i64, window: QualityWindow| {
+            let found = quality.windows(VersionId(1), until_ms);
+            let found = found.into_iter().find(|(known, _)| *known == window);
+            found.map(|(_, found)| (found.report.rows, found.report.accuracy, found.end_ms))
+        };
+        // 300 rows a cohort of 100 ms: right for 10 cohorts, wrong from then on.
+        let mut memory = Memory::default();
+        for cohort in 0..70 {
+            let score = if cohort < 10 { 0.9 } else { 0.1 };
+            let new: Vec<_> = (0..300).map(|row| (1, cohort * 100 + row / 3, score, 1.0)).collect();
+            quality.update(&rows(&new));
+            quality.mature(cohort * 100);
+            assert_eq!(
+                loss(&quality, cohort * 100, QualityWindow::Baseline),
+                (cohort >= 4).then_some((1_200, 1.0, Some(400))),
+                "known once its four cohorts have matured, and fixed"
+            );
+            if cohort % 7 == 0 {
+                memory.save(&quality);
+                quality = restored(&memory, &quality, Quality::new(config));
+            }
+        }
+        assert_eq!(
+            loss(&quality, 1_200, QualityWindow::Recent),
+            Some((1_200, 0.5, Some(1_200))),
+            "two good cohorts and two bad ones; later ones have not matured"
+        );
+        assert_eq!(
+            loss(&quality, 7_000, QualityWindow::Recent),
+            Some((1_200, 0.0, Some(7_000)))
+        );
+        assert_eq!(
+            loss(&quality, 7_000, QualityWindow::Lifetime),
+            Some((21_000, 1.0 / 7.0, None))
+        );
+        let nothing = quality.windows(VersionId(1), 0);
+        assert_eq!((nothing[2].1.report.rows, nothing[2].1.end_ms), (0, None));
+        assert!(quality.windows(VersionId(2), 0).is_empty());
+    }
+
+    #[test]
     fn versions_are_bounded_and_the_one_without_labels_for_longest_goes() {
         let mut quality = Quality::new(CONFIG);
         for version in [1, 2, 1, 3] {
@@ -307,6 +526,7 @@ mod tests {
                 };
                 let new: Vec<_> = (0..dice.below(9)).map(|_| row(&mut dice)).collect();
                 quality.update(&rows(&new));
+                quality.mature(epoch * 17 - 100);
                 if dice.below(3) == 0 {
                     memory.save(&quality);
                     quality = restored(

@@ -171,6 +171,16 @@ impl Monitor {
         verdicts
     }
 
+    /// What is known before the first test: 'insufficient data' for every aspect of every feature.
+    #[must_use]
+    pub fn untested(&self) -> Vec<FeatureVerdict> {
+        let aspects = [Aspect::Values, Aspect::Missing];
+        self.columns
+            .iter()
+            .flat_map(|column| aspects.map(|aspect| self.verdict(column, aspect, None)))
+            .collect()
+    }
+
     /// The window becomes the reference; it goes on filling until it is full, then the window fills anew.
     pub fn rebase(&mut self) {
         self.stamp += 1;

@@ -94,6 +94,12 @@ impl BinaryTally {
         }
     }
 
+    /// Rows that count.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// ROC AUC and average precision in one walk from the highest scores down.
     fn ranks(&self) -> (f64, f64) {
         let positives: f64 = self.histogram.iter().map(|bin| bin[1]).sum();

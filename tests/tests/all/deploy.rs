@@ -1,19 +1,9 @@
 //! The files under `deploy/`: Prometheus' own tool reads them.
 
-use std::process::Command;
-
 fn promtool(args: &[&str]) {
     let folder = driftmill_tests::root().join("deploy/prometheus");
-    match Command::new("promtool").args(args).current_dir(folder).output() {
-        Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
-            assert!(
-                output.status.success(),
-                "promtool {args:?}: {}",
-                String::from_utf8_lossy(&said)
-            );
-        }
-        Err(error) => driftmill_tests::not_run(&format!("promtool (Debian: prometheus): {error}")),
+    if let Some((content, said)) = driftmill_tests::prometheus::promtool(args, &folder, "") {
+        assert!(content, "promtool {args:?}: {said}");
     }
 }
 

@@ -1,116 +1,150 @@
-//! What Prometheus makes of the daemon's page.
+//! What Prometheus makes of the daemon's page: a real one scrapes it, and evaluates the rules under `deploy/prometheus`.
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use driftmill_tests::daemon::{Daemon, free_port};
 use driftmill_tests::kafka::Broker;
+use driftmill_tests::prometheus::{Prometheus, hasty_rules, promtool};
 
+use crate::learning::{self, CHANGE};
 use crate::pipeline::{LIMIT, Pipeline};
 
-/// A daemon that has worked off 3,000 records.
-fn worked(broker: &'static Broker) -> (Pipeline, Daemon) {
-    let pipeline = Pipeline::new(broker, "at-least-once");
-    pipeline.feed(0..3000);
-    let mut daemon = pipeline.start();
-    daemon.wait_records(3000, LIMIT);
-    (pipeline, daemon)
+/// `promtool check metrics` on the page as it is now.
+fn check_metrics(daemon: &Daemon) {
+    let (_, page) = daemon.get("/metrics").unwrap();
+    let Some((content, said)) = promtool(&["check", "metrics"], &driftmill_tests::root(), &page) else {
+        return;
+    };
+    assert!(content && said.is_empty(), "{said}\n{page}");
 }
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
     let Some(broker) = Broker::shared() else { return };
-    let (_pipeline, daemon) = worked(broker);
-    let (_, page) = daemon.get("/metrics").unwrap();
-    let mut command = Command::new("promtool");
-    command
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut promtool = match command.spawn() {
-        Ok(promtool) => promtool,
-        Err(error) => return driftmill_tests::not_run(&format!("promtool (Debian: prometheus): {error}")),
-    };
-    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.is_empty(), "{said}\n{page}");
+    let pipeline = Pipeline::new(broker, "at-least-once");
+    pipeline.feed(0..3000);
+    let mut daemon = pipeline.start();
+    daemon.wait_records(3000, LIMIT);
+    check_metrics(&daemon);
 }
 
-/// A Prometheus of this test's own; it ends with the value.
-struct Prometheus {
-    child: Child,
-    http: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn start(target: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let rules = driftmill_tests::root().join("deploy/prometheus/driftmill.rules.yml");
-        let config = format!(
-            "global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}\n\
-             rule_files: [\"{}\"]\n\
-             scrape_configs:\n- {{job_name: driftmill, static_configs: [{{targets: [\"{target}\"]}}]}}\n",
-            rules.display()
-        );
-        let file = folder.path().join("prometheus.yml");
-        std::fs::write(&file, config).unwrap();
-        let http = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--web.listen-address={http}"));
-        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-        match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-            Ok(child) => Some(Self {
-                child,
-                http,
-                _folder: folder,
-            }),
-            Err(error) => {
-                driftmill_tests::not_run(&format!("prometheus: {error}"));
-                None
-            }
-        }
-    }
-
-    /// The result of a query, when there is one.
-    fn query(&self, query: &str) -> Option<serde_json::Value> {
-        let request = ureq::get(format!("http://{}/api/v1/query", self.http)).query("query", query);
-        let body = request.call().ok()?.body_mut().read_to_string().ok()?;
-        let answer: serde_json::Value = serde_json::from_str(&body).ok()?;
-        answer["data"]["result"].as_array()?.first().cloned()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
+/// Counters count what a process has committed: the epochs that it replays at its start are another's work.
 #[test]
-fn a_real_prometheus_scrapes_the_daemon() {
+fn a_replay_adds_nothing_to_the_counters() {
     let Some(broker) = Broker::shared() else { return };
-    let (pipeline, mut daemon) = worked(broker);
-    let Some(prometheus) = Prometheus::start(pipeline.http()) else {
+    for delivery in ["at-least-once", "exactly-once"] {
+        let pipeline = Pipeline::new(broker, delivery);
+        // One snapshot at the end, which a kill prevents: the next start replays every epoch.
+        let config = pipeline.config(broker.bootstrap()).replace("\"500 ms\"", "\"1 h\"");
+        pipeline.feed(0..3000);
+        let mut daemon = Daemon::start(pipeline.folder(), &config, pipeline.http());
+        daemon.wait_records(3000, LIMIT);
+        let committed = daemon.metrics().unwrap().get("driftmill_epoch_committed", &[]).unwrap();
+        daemon.kill();
+
+        let mut daemon = Daemon::start(pipeline.folder(), &config, pipeline.http());
+        daemon.wait_ready(LIMIT);
+        let metrics = daemon.metrics().unwrap();
+        assert!(
+            metrics.get("driftmill_epoch_committed", &[]) >= Some(committed),
+            "{delivery}: what was replayed is durable"
+        );
+        pipeline.feed(3000..3500);
+        daemon.wait_records(500, LIMIT);
+        let metrics = daemon.metrics().unwrap();
+        assert_eq!(metrics.get("driftmill_records_total", &[]), Some(500.0), "{delivery}");
+        let letters = metrics.get("driftmill_dead_letters_total", &[]);
+        assert_eq!(letters, Some(5.0), "{delivery}: 3029, 3130, 3231, 3332, 3433");
+        let delivered = metrics.get("driftmill_end_to_end_latency_seconds_count", &[]).unwrap();
+        let predictions = metrics
+            .get("driftmill_records_total", &[("outcome", "scored")])
+            .unwrap();
+        assert_eq!(delivered, predictions + 5.0, "{delivery}: outputs, each once");
+        pipeline.finish(daemon).assert_at_least_once();
+    }
+}
+
+/// The drift alert fires because the world changes, and not before.
+#[test]
+fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
+    let Some(broker) = Broker::shared() else { return };
+    let name = Broker::unique("alert");
+    for part in ["in", "labels", "out", "dead"] {
+        broker.create_topic(&format!("{name}.{part}"), 1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let http = format!("127.0.0.1:{}", free_port());
+    let config = learning::config(&name, folder.path(), broker.bootstrap(), &http, "exactly-once");
+    let mut daemon = Daemon::start(folder.path(), &config, &http);
+    let Some(prometheus) = Prometheus::start(&http, &hasty_rules()) else {
         return;
     };
-    let found = |query: &str| {
-        prometheus
-            .query(query)
-            .and_then(|series| Some(series["value"][1].as_str()?.to_owned()))
+    let wait = |daemon: &mut Daemon, what: &str, look: &dyn Fn() -> bool| {
+        daemon.wait_for(what, LIMIT, |_| look().then_some(()));
     };
-    daemon.wait_for("all records in Prometheus", Duration::from_secs(60), |_| {
-        (found("sum(driftmill_records_total)")? == "3000").then_some(())
+    let is = |expression: &str| prometheus.value(expression) == Some(1.0);
+
+    // Without data no detector looks stable, and that is an alert of its own.
+    for detector in ["concept", "inputs"] {
+        wait(&mut daemon, "the alert that a detector has not judged", &|| {
+            let found = prometheus.firing("DriftmillDriftNotJudged");
+            found.iter().any(|labels| labels["detector"] == detector)
+        });
+    }
+    assert_eq!(
+        prometheus.value(r#"sum(driftmill_drift_state{state!="insufficient-data"})"#),
+        Some(0.0)
+    );
+
+    let begun = learning::start_ms();
+    learning::feed(broker, &name, 0..CHANGE - 3_000, begun);
+    daemon.wait_for("a first version", LIMIT, |daemon| {
+        let swaps = daemon.metrics()?.get("driftmill_swaps_total", &[])?;
+        (swaps >= 1.0).then_some(())
     });
-    assert_eq!(found(r#"up{job="driftmill"}"#).as_deref(), Some("1"));
-    assert_eq!(found("sum(driftmill_up_info)").as_deref(), Some("1"));
-    daemon.wait_for("a recording rule's result", Duration::from_secs(60), |_| {
-        (found("driftmill:source_lag_records:sum")? == "0").then_some(())
+    learning::feed(broker, &name, CHANGE - 3_000..CHANGE, begun);
+
+    wait(&mut daemon, "all that was fed, in Prometheus", &|| {
+        prometheus.value(r#"sum(driftmill_records_total{outcome="scored"})"#) == Some(f64::from(CHANGE))
     });
+    assert_eq!(prometheus.targets(), ["up"], "{}", prometheus.log());
+    // Before the change: the detector of the loss has judged, and found nothing.
+    wait(&mut daemon, "a stable loss", &|| {
+        is(r#"driftmill_drift_state{detector="concept",state="stable"}"#)
+    });
+    wait(&mut daemon, "quality of the newest cohorts", &|| {
+        let found = prometheus.query("driftmill:model_log_loss:recent");
+        found.len() == 1 && found[0].label("version") == "v1" && found[0].value < 0.69
+    });
+    for series in ["score", "threshold", "effect", "rows"] {
+        let series = format!("driftmill_drift_{series}{{detector=\"concept\"}}");
+        assert!(prometheus.value(&series).is_some(), "{series}");
+    }
+    assert!(is(
+        r#"sum(driftmill_drift_state{detector="inputs",feature="x",aspect="values"})"#
+    ));
+    let early = prometheus.firing("DriftmillDrift");
+    assert!(early.is_empty(), "before the change: {early:?}\n{}", daemon.log());
+    assert_eq!(prometheus.value("sum(driftmill_drift_alarms_total)"), Some(0.0));
+
+    // Fewer labels after the change than a candidate needs: nothing answers the alarm, it stays.
+    learning::feed(broker, &name, CHANGE..CHANGE + 900, begun);
+    wait(&mut daemon, "the drift alert", &|| {
+        let found = prometheus.firing("DriftmillDrift");
+        found.iter().any(|labels| labels["detector"] == "concept")
+    });
+    assert!(is(r#"driftmill_drift_state{detector="concept",state="drift"}"#));
+    let [score, threshold, effect] = ["score", "threshold", "effect"].map(|series| {
+        let series = format!("driftmill_drift_{series}{{detector=\"concept\"}}");
+        prometheus.value(&series).unwrap_or_else(|| panic!("{series}"))
+    });
+    eprintln!("the loss rose by {effect:.3} of ln 1000: score {score:.3}, threshold {threshold:.3}");
+    assert!(score > threshold && effect > 0.0, "{score} {threshold} {effect}");
+    assert!(prometheus.value("sum(driftmill_drift_alarms_total)") >= Some(1.0));
+    wait(&mut daemon, "the alert at once", &|| {
+        !prometheus.firing("DriftmillDriftAlarm").is_empty()
+    });
+    check_metrics(&daemon);
+    let status = daemon.terminate(Duration::from_secs(60));
+    assert!(status.success(), "{status}\n{}", daemon.log());
 }
