@@ -13,10 +13,22 @@ use driftmill_models::learners::{BATCH_LEARNERS, LEARNERS};
 
 use crate::settings::sections;
 
-/// The pages: where each is kept, from the root of the source tree, and what makes it.
-static PAGES: &[(&str, fn() -> String)] = &[
-    ("docs/reference.md", configuration),
-    ("docs/metrics.md", crate::metrics::page::render),
+/// A generated page.
+struct Page {
+    /// Where it is kept, from the root of the source tree.
+    file: &'static str,
+    render: fn() -> String,
+}
+
+static PAGES: &[Page] = &[
+    Page {
+        file: "docs/reference.md",
+        render: configuration,
+    },
+    Page {
+        file: "docs/metrics.md",
+        render: crate::metrics::page::render,
+    },
 ];
 
 /// The reference of the configuration.
@@ -71,7 +83,7 @@ fn stale(file: &str, text: &str) -> Option<String> {
 #[must_use]
 pub fn command(check: bool, write: bool) -> u8 {
     let mut failed = false;
-    for (file, render) in PAGES {
+    for Page { file, render } in PAGES {
         let text = render();
         let wrong = if write {
             let written = std::fs::write(path(file), text);
@@ -102,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_committed_references_are_fresh() {
-        for (file, render) in PAGES {
+        for Page { file, render } in PAGES {
             assert_eq!(stale(file, &render()), None);
         }
     }

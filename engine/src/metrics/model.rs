@@ -59,9 +59,12 @@ impl Judged {
     }
 }
 
+/// Finds a metric's value.
+type Value = fn(&BinaryReport) -> f64;
+
 /// The metrics.
 pub(super) struct Models {
-    values: Vec<(fn(&BinaryReport) -> f64, GaugeVec)>,
+    values: Vec<(Value, GaugeVec)>,
     rows: GaugeVec,
     evaluated: GaugeVec,
     window_end: GaugeVec,

@@ -116,6 +116,9 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
         let found = prometheus.query("driftmill:model_log_loss:recent");
         found.len() == 1 && found[0].label("version") == "v1" && found[0].value < 0.69
     });
+    wait(&mut daemon, "what the version was worth when it was new", &|| {
+        prometheus.query("driftmill:model_log_loss:baseline").len() == 1
+    });
     for series in ["score", "threshold", "effect", "rows"] {
         let series = format!("driftmill_drift_{series}{{detector=\"concept\"}}");
         assert!(prometheus.value(&series).is_some(), "{series}");
@@ -123,8 +126,10 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
     assert!(is(
         r#"sum(driftmill_drift_state{detector="inputs",feature="x",aspect="values"})"#
     ));
-    let early = prometheus.firing("DriftmillDrift");
-    assert!(early.is_empty(), "before the change: {early:?}\n{}", daemon.log());
+    for alert in ["DriftmillDrift", "DriftmillQualityDrop", "DriftmillWorseThanPrior"] {
+        let early = prometheus.firing(alert);
+        assert!(early.is_empty(), "before the change: {early:?}\n{}", daemon.log());
+    }
     assert_eq!(prometheus.value("sum(driftmill_drift_alarms_total)"), Some(0.0));
 
     // Fewer labels after the change than a candidate needs: nothing answers the alarm, it stays.
@@ -144,6 +149,12 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
     wait(&mut daemon, "the alert at once", &|| {
         !prometheus.firing("DriftmillDriftAlarm").is_empty()
     });
+    for alert in ["DriftmillQualityDrop", "DriftmillWorseThanPrior"] {
+        wait(&mut daemon, alert, &|| {
+            let found = prometheus.firing(alert);
+            found.iter().any(|labels| labels["version"] == "v1")
+        });
+    }
     check_metrics(&daemon);
     let status = daemon.terminate(Duration::from_secs(60));
     assert!(status.success(), "{status}\n{}", daemon.log());
