@@ -3,6 +3,7 @@
 //! Counters count what this process has committed, once: what an epoch adds is held back until the epoch is durable, and
 //! epochs that are replayed at a start add nothing. Gauges show the newest computed state, at most half a second old.
 
+mod contests;
 mod define;
 mod drift;
 mod model;
@@ -23,6 +24,7 @@ use crate::epoch_log::{EpochRecord, Event};
 use crate::labels::JoinCounts;
 use crate::learn::LearnHalf;
 use crate::state::PipelineState;
+use contests::Contests;
 use define::{Definer, about};
 use drift::{Drift, Seen};
 use model::{Judged, Models};
@@ -70,6 +72,8 @@ pub struct Metrics {
     held_rows: IntGaugeVec,
     held_bytes: IntGaugeVec,
     models: Models,
+    contests: Contests,
+    published: IntCounter,
     drift: Drift,
     /// 1 while the pipeline runs, 0 while it starts.
     pub ready: IntGauge,
@@ -233,6 +237,12 @@ impl Metrics {
             )?,
             drift: Drift::new(&mut add)?,
             models: Models::new(&mut add)?,
+            contests: Contests::new(&mut add)?,
+            published: add.counter(&about(
+                "driftmill_online_published_total",
+                "snapshots",
+                "Snapshots of the online learner that went live after its line had.",
+            ))?,
             version: add.floats(
                 &about("driftmill_model_version_info", "1", "1, with the version that is live."),
                 &[("version", "name of the version; `none` before the first")],
@@ -354,6 +364,7 @@ impl Metrics {
             let counter = match event {
                 Event::Bootstrapped { .. } | Event::Promoted { .. } | Event::RolledBack { .. } => self.swaps.clone(),
                 Event::Verdict { verdict, .. } => self.verdicts.with_label_values(&[verdict]),
+                Event::Published { .. } => self.published.clone(),
                 Event::JobFinished { .. } => self.jobs.with_label_values(&["trained"]),
                 Event::JobFailed { .. } => self.jobs.with_label_values(&["failed"]),
                 _ => continue,
@@ -439,6 +450,7 @@ impl Metrics {
             self.held(learn);
             self.drift.show(&learn.watches, &memory.detectors, now_ms);
             self.models.show(state, learn, &memory.judged);
+            self.contests.show(learn, state.live.0 != 0);
         }
         *shown = Some(Instant::now());
     }
