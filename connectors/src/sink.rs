@@ -103,6 +103,13 @@ pub trait OpenSink: Send + Sync {
     /// # Errors
     /// Missing topics or rights; options that the client library refuses.
     fn connect(&self) -> Result<Box<dyn Sink>, ConnectError>;
+    /// Hands every committed record of the epoch log that the sink keeps, oldest first, to `each`, which answers with the
+    /// number of the epoch. Takes no ownership, fences nobody, writes and makes nothing. Where the sink keeps no log, or
+    /// it does not exist yet: does nothing.
+    ///
+    /// # Errors
+    /// Brokers that do not answer, and what `each` returns.
+    fn read_log(&self, each: &mut dyn FnMut(&[u8]) -> Result<u64, ConnectError>) -> Result<(), ConnectError>;
     /// Checks that topics exist, that rights suffice, and that limits fit; one message for each finding.
     ///
     /// # Errors

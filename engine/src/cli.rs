@@ -13,12 +13,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::committer::CommitError;
-use crate::daemon::{LogObserver, RunError, Status, Summary, Surroundings};
+use crate::daemon::{Compared, LogObserver, Outcome, RunError, Status, Summary, Surroundings, Verified};
 use crate::disk::LocalDisk;
 use crate::generator::PaymentsConfig;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::{http, quickstart, reference};
+use crate::{failpoint, http, quickstart, reference};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -61,6 +61,15 @@ enum Command {
         /// Prints the closing report alone, as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Replays the epoch log of a pipeline that does not run, and compares the states with the snapshots kept.
+    ///
+    /// The replay begins with the first epoch where the log still holds it (`log = "keep"` in [snapshot]), else with the
+    /// oldest snapshot. It changes neither topics nor log nor snapshots, takes ownership from nobody, and needs the records
+    /// of the epochs: they must not have left their topics. Exit code 1: a snapshot is not what the log says, or the log cannot be replayed.
+    Verify {
+        /// The configuration.
+        config: PathBuf,
     },
     /// Lists the versions that were live: when, since which epoch, and why.
     Models {
@@ -135,6 +144,7 @@ pub fn main() -> ExitCode {
             seed,
             json,
         }),
+        Command::Verify { config } => verify(&config),
         Command::Models { config } => models(&config),
         Command::Rollback { config } => command(&config, "rollback"),
         Command::Readmit { config } => command(&config, "readmit"),
@@ -306,19 +316,90 @@ fn models(config: &Path) -> u8 {
     0
 }
 
-fn run(config: &Path) -> u8 {
+fn verify(config: &Path) -> u8 {
     let settings = match load(config) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    log_to_stderr("warn");
+    let verified = match surroundings(&settings) {
+        Ok(around) => crate::daemon::verify(settings, config, &around),
+        Err(error) => {
+            complain(&format!("driftmill: {error}"));
+            return FAILED;
+        }
+    };
+    match verified {
+        Ok(verified) => {
+            tell_verified(&verified);
+            if verified.agrees() { 0 } else { FAILED }
+        }
+        Err(error) => {
+            complain(&format!("driftmill: {error}"));
+            FAILED
+        }
+    }
+}
+
+fn tell_verified(verified: &Verified) {
+    let first = verified.from.map_or(1, |from| from + 1);
+    if first > verified.until {
+        say(&format!("no epoch follows the snapshot of epoch {}", verified.until));
+    } else {
+        say(&format!("epochs {first} to {} replayed", verified.until));
+    }
+    for Compared { epoch, state, outcome } in &verified.snapshots {
+        let state = state.as_deref().unwrap_or("-");
+        let told = match outcome {
+            Outcome::Begun => "the replay began with it".to_owned(),
+            Outcome::Equal => "is what the log says".to_owned(),
+            Outcome::Differs(replayed) => format!("is NOT what the log says: {replayed}"),
+            Outcome::Unusable(why) => format!("cannot be compared: {why}"),
+        };
+        say(&format!("snapshot {epoch}  state {state}  {told}"));
+    }
+    if let Some(torn) = &verified.torn {
+        say(&format!(
+            "unfinished end of the log, which the next start cuts off: {torn}"
+        ));
+    }
+    say(&format!("epoch {}  state {}", verified.until, verified.state));
+}
+
+/// What a pipeline of the command line lives in.
+fn surroundings(settings: &Settings) -> prometheus::Result<Surroundings> {
+    Ok(Surroundings {
+        observer: Arc::new(LogObserver),
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(LocalDisk),
+        metrics: Arc::new(Metrics::new(&settings.pipeline.name)?),
+        stop: Arc::new(AtomicBool::new(false)),
+        desk: Arc::default(),
+        status: Arc::new(Status::default()),
+    })
+}
+
+fn log_to_stderr(level: &str) {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("DRIFTMILL_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level)),
         )
         .init();
+}
+
+fn run(config: &Path) -> u8 {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    log_to_stderr("info");
+    if let Err(message) = failpoint::arm_from_env() {
+        complain(&format!("driftmill: {message}"));
+        return WRONG;
+    }
     match serve(settings, config) {
         Ok(summary) => {
             tracing::info!(epoch = summary.epoch, "ended");
@@ -348,16 +429,7 @@ enum Failure {
 
 fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
     let start = |error: String| Failure::Start(format!("driftmill: {error}"));
-    let metrics = Metrics::new(&settings.pipeline.name).map_err(|error| start(error.to_string()))?;
-    let around = Surroundings {
-        observer: Arc::new(LogObserver),
-        clock: Arc::new(SystemClock),
-        disk: Arc::new(LocalDisk),
-        metrics: Arc::new(metrics),
-        stop: Arc::new(AtomicBool::new(false)),
-        desk: Arc::default(),
-        status: Arc::new(Status::default()),
-    };
+    let around = surroundings(&settings).map_err(|error| start(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("http")

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use driftmill_connectors::{Sink, SinkError, Unit};
 
 use crate::epoch_log::{EpochLog, EpochRecord, LogError};
+use crate::failpoint::{Point, pass};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::snapshot::{Prepared, SnapshotError, SnapshotStore};
@@ -74,13 +75,22 @@ struct Worker {
     log: Option<EpochLog>,
     snapshots: Arc<SnapshotStore>,
     registry: Registry,
+    trims: bool,
     committed: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
+/// How the committer works.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitterOptions {
+    /// Most epochs that wait.
+    pub depth: usize,
+    /// Whether the epoch log loses what lies before the oldest snapshot.
+    pub trims: bool,
+}
+
 impl Committer {
-    /// Starts the thread. `log` is the local epoch log of a pipeline whose sink keeps none; `depth` bounds the
-    /// epochs that wait.
+    /// Starts the thread. `log` is the local epoch log of a pipeline whose sink keeps none.
     ///
     /// # Errors
     /// A system that gives no thread.
@@ -89,10 +99,10 @@ impl Committer {
         log: Option<EpochLog>,
         snapshots: Arc<SnapshotStore>,
         registry: Registry,
-        depth: usize,
+        options: CommitterOptions,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(depth);
+        let (sender, receiver) = sync_channel(options.depth);
         let committed = Arc::new(AtomicU64::new(0));
         let failure = Arc::new(Mutex::new(None));
         let worker = Worker {
@@ -100,6 +110,7 @@ impl Committer {
             log,
             snapshots,
             registry,
+            trims: options.trims,
             committed: Arc::clone(&committed),
             metrics,
         };
@@ -244,14 +255,16 @@ impl Worker {
             records.extend(record.map(|record| *record));
             arrived.push(when);
         }
+        let last = units.last().map_or(0, |unit| unit.epoch);
+        pass(Point::CommitBegins, last);
         self.sink.commit(&units)?;
+        pass(Point::OutputsWritten, last);
         if let Some(log) = &mut self.log {
             log.append(&records)?;
         }
-        if let Some(last) = units.last() {
-            self.committed.store(last.epoch, Ordering::Release);
-            self.metrics.committed(last.epoch, units.len(), begun.elapsed());
-        }
+        pass(Point::CommitDone, last);
+        self.committed.store(last, Ordering::Release);
+        self.metrics.committed(last, units.len(), begun.elapsed());
         for (unit, arrived) in units.iter().zip(arrived) {
             let rows: usize = unit.outputs.iter().map(|(_, outputs)| outputs.len()).sum();
             self.metrics.delivered(unit.epoch, rows, arrived.elapsed());
@@ -260,6 +273,8 @@ impl Worker {
     }
 
     fn publish(&mut self, prepared: Prepared) -> Result<(), CommitError> {
+        let epoch = prepared.epoch();
+        pass(Point::SnapshotBegins, epoch);
         let cost = match self.snapshots.publish(prepared) {
             Ok(cost) => cost,
             // The snapshots before still stand and the next one holds what is missing: a full disk costs time at a
@@ -272,13 +287,15 @@ impl Worker {
             Err(error) => return Err(error.into()),
         };
         self.metrics.snapshot(cost.written, cost.total);
-        if let Some(oldest) = self.snapshots.oldest() {
+        pass(Point::SnapshotPublished, epoch);
+        if let Some(oldest) = self.snapshots.oldest().filter(|_| self.trims) {
             // The oldest snapshot's own record stays: the chain is checked against it.
             self.sink.trim(oldest)?;
             if let Some(log) = &mut self.log {
                 log.trim(oldest)?;
             }
         }
+        pass(Point::SnapshotDone, epoch);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod disk;
 pub mod epoch_log;
 pub mod example;
+pub mod failpoint;
 pub mod generator;
 pub mod http;
 pub mod intake;

@@ -246,6 +246,15 @@ impl OpenSink for Plan {
         }
     }
 
+    fn read_log(&self, each: &mut dyn FnMut(&[u8]) -> Result<u64, ConnectError>) -> Result<(), ConnectError> {
+        let name = topic_name(&self.context.pipeline);
+        let is_kept = self.context.delivery == Delivery::ExactlyOnce;
+        if !is_kept || !Admin::connect(&self.connection, "sink")?.has_topic(&name)? {
+            return Ok(());
+        }
+        EpochLog::new(&self.connection, &self.context.pipeline).read(&mut |_, payload| each(payload))
+    }
+
     fn check(&self) -> Result<Vec<String>, ConnectError> {
         let admin = Admin::connect(&self.connection, "sink")?;
         let mut findings = Vec::new();

@@ -16,6 +16,7 @@ use crate::daemon::training::Trainers;
 use crate::daemon::{DRAIN_MAX, Happening, Observer, RunError, Status, Summary, VersionSummary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
 use crate::example::VersionId;
+use crate::failpoint::{Point, pass};
 use crate::intake::{Cut, EpochInput, Intake, LaneId, LaneRange, ReaderEvent, ReaderHandle, Stream};
 use crate::metrics::Metrics;
 use crate::registry::{Deployment as Deployed, Registry};
@@ -107,7 +108,7 @@ impl Engine {
             self.report();
             self.decide()?;
             self.obey();
-            self.project()?;
+            self.project(self.committer.committed())?;
             let now = Instant::now();
             wait = match self.intake.due(now) {
                 Cut::Now => {
@@ -231,6 +232,7 @@ impl Engine {
         let record = self.record(&input, epoch, time_ms, events, &scored);
         self.advance(&input, &record);
         self.metrics.computed(&record, &scored.dead_kinds);
+        pass(Point::EpochComputed, epoch);
         let mut scored = scored;
         let unit = Unit {
             epoch,
@@ -298,7 +300,9 @@ impl Engine {
                 &go_on,
             )?;
         }
-        self.learn(&mut scored, record.epoch)
+        self.learn(&mut scored, record.epoch)?;
+        pass(Point::EpochReplayed, record.epoch);
+        Ok(())
     }
 
     fn apply_events(&mut self, events: &[Event], epoch: u64, time_ms: i64) -> Result<(), RunError> {
@@ -333,6 +337,9 @@ impl Engine {
                         version: self.deployment.version.clone(),
                         took,
                     });
+                }
+                if self.is_live {
+                    pass(Point::SwapApplied, epoch);
                 }
             }
         }
@@ -502,7 +509,9 @@ impl Engine {
 
     fn snapshot_if_due(&mut self) -> Result<(), RunError> {
         let due = self.snapshot_at.elapsed() >= self.settings.snapshot_every;
-        if due && self.state.epoch > self.snapshot_epoch {
+        // A swap that the registry's history does not have yet is brought back by a replay, and would be passed over by a
+        // start from a snapshot behind it.
+        if due && self.state.epoch > self.snapshot_epoch && self.unprojected.is_empty() {
             let stop = Arc::clone(&self.stop);
             self.snapshot(&|| !stop.load(Ordering::Acquire))?;
         }
@@ -542,11 +551,25 @@ impl Engine {
         found.collect()
     }
 
+    /// Waits until what went live is durable, and in the registry's history.
+    fn await_projection(&mut self, deadline: Instant) -> Result<(), RunError> {
+        while !self.unprojected.is_empty() && Instant::now() < deadline {
+            self.committer.check()?;
+            self.project(self.committer.committed())?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
     /// Ends: what was computed is committed, the state is kept.
     pub(super) fn end(mut self, outcome: Result<(), RunError>) -> Result<Summary, RunError> {
         self.metrics.ready.set(0);
         let deadline = Instant::now() + DRAIN_MAX;
-        if outcome.is_ok() && self.state.epoch > self.snapshot_epoch && self.handed_over {
+        if outcome.is_ok() && self.handed_over {
+            self.await_projection(deadline)?;
+        }
+        let is_whole = self.handed_over && self.unprojected.is_empty();
+        if outcome.is_ok() && self.state.epoch > self.snapshot_epoch && is_whole {
             // A commit that hangs must not keep the process: the deadline is for both.
             self.snapshot(&|| Instant::now() < deadline)?;
         }
@@ -559,19 +582,10 @@ impl Engine {
             events,
             lock,
             trainers,
-            registry,
-            unprojected,
-            handed_over,
             ..
         } = self;
         drop(trainers);
         let committed = committer.finish(deadline.saturating_duration_since(Instant::now()));
-        if handed_over && matches!(committed, Ok(true)) {
-            // What went live in the last epochs is durable now as well.
-            for deployed in &unprojected {
-                registry.append(deployed)?;
-            }
-        }
         drop(events);
         drop(readers);
         drop(lock);

@@ -12,6 +12,7 @@ use crate::daemon::engine::{CODE, Engine};
 use crate::daemon::{Happening, RunError};
 use crate::epoch_log::{By, Event};
 use crate::example::VersionId;
+use crate::failpoint::{Point, pass};
 use crate::learn::{Ascent, Contestant, Intent, Live, Noted, Prize, Replaced};
 use crate::registry::Deployment as Deployed;
 use crate::score::Scored;
@@ -116,6 +117,7 @@ impl Engine {
             reason: verdict.reason.clone(),
         });
         self.pending.extend(promoted);
+        pass(Point::VerdictDecided, self.state.epoch);
         Ok(())
     }
 
@@ -244,14 +246,17 @@ impl Engine {
         let job = result.job_id;
         match result.outcome {
             Ok(trained) => {
+                pass(Point::JobTrained, self.state.epoch);
                 // Durable before the epoch that names it.
                 let artifact = self.registry.put(&trained.bytes)?;
+                pass(Point::ArtifactPut, self.state.epoch);
                 tracing::info!(job, artifact, "trained");
                 // Loaded already, by the thread that took it from the trainer: a swap waits for no disk.
                 self.keep_loaded(&artifact, trained.artifact.model);
                 self.pending.push(Event::JobFinished { job, artifact });
             }
             Err(failure) => {
+                pass(Point::JobFailed, self.state.epoch);
                 tracing::warn!(job, reason = failure.reason, "training failed");
                 self.pending.push(Event::JobFailed {
                     job,
@@ -299,6 +304,7 @@ impl Engine {
                 .err()
                 .map(|error| error.to_string()),
         };
+        pass(Point::JobStarted, self.state.epoch);
         if let Some(reason) = failed {
             let job = started.id.clone();
             tracing::warn!(job, reason, "training failed");
@@ -423,11 +429,12 @@ impl Engine {
         }
     }
 
-    /// Writes what went live into the registry's history, once the epoch that says so is durable.
-    pub(super) fn project(&mut self) -> Result<(), RunError> {
-        let committed = self.committer.committed();
+    /// Writes what went live up to epoch `committed`, the last that is durable, into the registry's history.
+    pub(super) fn project(&mut self, committed: u64) -> Result<(), RunError> {
         while let Some(first) = self.unprojected.first().filter(|first| first.epoch <= committed) {
+            pass(Point::SwapCommitted, first.epoch);
             self.registry.append(first)?;
+            pass(Point::SwapNoted, first.epoch);
             self.unprojected.remove(0);
         }
         Ok(())

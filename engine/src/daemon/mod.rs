@@ -1,11 +1,13 @@
 //! The daemon of one pipeline: start (lock, recover, replay), live loop, drain.
 
 mod engine;
+mod history;
 mod learning;
 mod plans;
 pub mod recovery;
 mod start;
 mod training;
+mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +27,7 @@ use crate::settings::Settings;
 use crate::snapshot::SnapshotError;
 
 pub use plans::PlanError;
+pub use verify::{Compared, Outcome, Verified, verify};
 
 /// How long a drain may take: a service manager that sends SIGTERM waits about this long.
 const DRAIN_MAX: Duration = Duration::from_secs(8);

@@ -7,33 +7,24 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use driftmill_connectors::{ConnectError, Delivery, Fault, Sink, Start};
+use driftmill_connectors::{Delivery, Sink, Start};
 use driftmill_models::state::State as _;
 
-use crate::committer::Committer;
+use crate::committer::{Committer, CommitterOptions};
 use crate::daemon::engine::{Engine, check_model, gap};
+use crate::daemon::history::{self, History};
 use crate::daemon::plans::PlanBook;
 use crate::daemon::recovery::{Found, Recovery, decide};
 use crate::daemon::training::Trainers;
 use crate::daemon::{RunError, Surroundings};
 use crate::disk::{Disk, LockFile};
-use crate::epoch_log::{EpochLog, EpochRecord, Event, Ledger};
+use crate::epoch_log::{EpochRecord, Event};
 use crate::intake::{Intake, IntakeBounds, LaneId, Reader, Stream};
 use crate::registry::Registry;
 use crate::score::{Deployment, ScoreHalf, Topics};
 use crate::settings::{Plan, Settings};
-use crate::snapshot::{Loaded, SnapshotStore, state_hash};
+use crate::snapshot::{SnapshotStore, state_hash};
 use crate::state::{LaneName, PipelineState};
-
-/// What the epoch log says.
-struct History {
-    log: Option<EpochLog>,
-    /// First and last epoch.
-    span: Option<(u64, u64)>,
-    chain_at_snapshot: Option<String>,
-    /// Records after the snapshot, to be replayed.
-    records: Vec<EpochRecord>,
-}
 
 /// Starts the pipeline; it has replayed the log when this returns.
 pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) -> Result<Engine, RunError> {
@@ -59,7 +50,8 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
     around.status.set(false, "taking ownership of the sink");
     let mut sink = settings.sink.connect()?;
     around.status.set(false, "reading the epoch log");
-    let history = read_history(&settings, &mut *sink, loaded.as_ref(), around)?;
+    let after = loaded.as_ref().map_or(0, |loaded| loaded.manifest.epoch);
+    let history = history::own(&settings, &mut *sink, after, around)?;
     let recovery = decide(&Found {
         snapshot: loaded
             .as_ref()
@@ -86,10 +78,10 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
     } else {
         snapshots.start_anew();
     }
-    assemble(
+    let emit = settings.pipeline.delivery == Delivery::AtLeastOnce;
+    let (mut engine, records, joined) = assemble(
         Parts {
             settings,
-            plan,
             first_plan,
             plans,
             state,
@@ -100,27 +92,38 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
             lock,
         },
         around,
-    )
+    )?;
+    replay(&mut engine, &records, emit, around)?;
+    // What is in the log is durable.
+    engine.project(u64::MAX)?;
+    engine.pending.extend(joined);
+    begin_plan(&mut engine, &plan);
+    begin_model(&mut engine, &plan, &*around.disk)?;
+    engine.start_trainer();
+    Ok(engine)
 }
 
 /// What [`assemble`] makes an engine of.
-struct Parts {
-    settings: Settings,
-    plan: Arc<Plan>,
-    first_plan: Arc<Plan>,
-    plans: PlanBook,
-    state: PipelineState,
-    sink: Box<dyn Sink>,
-    history: History,
-    snapshots: Arc<SnapshotStore>,
-    registry: Registry,
-    lock: LockFile,
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) first_plan: Arc<Plan>,
+    pub(super) plans: PlanBook,
+    pub(super) state: PipelineState,
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) history: History,
+    pub(super) snapshots: Arc<SnapshotStore>,
+    pub(super) registry: Registry,
+    pub(super) lock: LockFile,
 }
 
-fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
+/// Connects everything and stands where the state of `parts` stands. Returns the records that are to be replayed, and
+/// the events of partitions that are new.
+pub(super) fn assemble(
+    parts: Parts,
+    around: &Surroundings,
+) -> Result<(Engine, Vec<EpochRecord>, Vec<Event>), RunError> {
     let Parts {
         settings,
-        plan,
         first_plan,
         plans,
         state,
@@ -172,7 +175,10 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         history.log,
         Arc::clone(&snapshots),
         registry.clone(),
-        settings.epoch.in_flight_max,
+        CommitterOptions {
+            depth: settings.epoch.in_flight_max,
+            trims: settings.log_trims,
+        },
         Arc::clone(&around.metrics),
     )
     .map_err(RunError::Thread)?;
@@ -208,7 +214,6 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
         handed_over: true,
         settings,
     };
-    let emit = engine.settings.pipeline.delivery == Delivery::AtLeastOnce;
     for (stream, reader) in &mut engine.readers {
         let lanes = engine.intake.lanes().filter(|(id, _)| id.stream == *stream);
         reader.assign(
@@ -219,12 +224,7 @@ fn assemble(parts: Parts, around: &Surroundings) -> Result<Engine, RunError> {
     }
     engine.deploy()?;
     engine.restore_shadows()?;
-    replay(&mut engine, &history.records, emit, around)?;
-    engine.pending.extend(joined);
-    begin_plan(&mut engine, &plan);
-    begin_model(&mut engine, &plan, &*around.disk)?;
-    engine.start_trainer();
-    Ok(engine)
+    Ok((engine, history.records, joined))
 }
 
 fn replay(engine: &mut Engine, records: &[EpochRecord], emit: bool, around: &Surroundings) -> Result<(), RunError> {
@@ -379,95 +379,4 @@ fn positions(topics: &Topics, state: &PipelineState, records: &[EpochRecord]) ->
         }
     }
     known
-}
-
-fn read_history(
-    settings: &Settings,
-    sink: &mut dyn Sink,
-    loaded: Option<&Loaded>,
-    around: &Surroundings,
-) -> Result<History, RunError> {
-    let after = loaded.map_or(0, |loaded| loaded.manifest.epoch);
-    let mut gathered = Gathered {
-        ledger: Ledger::new(settings.pipeline.name.clone()),
-        after,
-        ..Gathered::default()
-    };
-    let log = match settings.pipeline.delivery {
-        Delivery::AtLeastOnce => {
-            let path = settings.pipeline.state_dir.join("epochs");
-            let (log, torn) = EpochLog::open(Arc::clone(&around.disk), path)?;
-            if let Some(torn) = torn {
-                tracing::warn!(
-                    ?torn,
-                    "the end of the epoch log was cut off: its last write was interrupted"
-                );
-            }
-            for record in log.records(0) {
-                gathered.admit(record?)?;
-            }
-            Some(log)
-        }
-        Delivery::ExactlyOnce => {
-            let mut failure = None;
-            let outcome = sink.recover(&mut |bytes| {
-                let admitted = EpochRecord::from_bytes(bytes).map_err(RunError::from);
-                match admitted.and_then(|record| gathered.admit(record)) {
-                    Ok(epoch) => Ok(epoch),
-                    Err(error) => {
-                        let place = "epoch log".to_owned();
-                        let told = ConnectError::new(Fault::Environment, place, error.to_string(), "restore it");
-                        failure = Some(error);
-                        Err(told)
-                    }
-                }
-            });
-            if let Some(error) = failure {
-                return Err(error);
-            }
-            outcome?;
-            None
-        }
-    };
-    Ok(History {
-        log,
-        span: gathered.span,
-        chain_at_snapshot: gathered.chain_at_snapshot,
-        records: gathered.records,
-    })
-}
-
-struct Gathered {
-    ledger: Ledger,
-    after: u64,
-    span: Option<(u64, u64)>,
-    chain_at_snapshot: Option<String>,
-    records: Vec<EpochRecord>,
-}
-
-impl Default for Gathered {
-    fn default() -> Self {
-        Self {
-            ledger: Ledger::new(""),
-            after: 0,
-            span: None,
-            chain_at_snapshot: None,
-            records: Vec::new(),
-        }
-    }
-}
-
-impl Gathered {
-    fn admit(&mut self, record: EpochRecord) -> Result<u64, RunError> {
-        self.ledger.admit(&record)?;
-        let epoch = record.epoch;
-        self.span = Some((self.span.map_or(epoch, |(first, _)| first), epoch));
-        if epoch == self.after {
-            self.chain_at_snapshot = Some(record.chain.clone());
-        }
-        if epoch > self.after {
-            self.records.push(record);
-        }
-        Ok(epoch)
-    }
 }

@@ -133,6 +133,18 @@ impl EpochLog {
     pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Result<(Self, Option<TornTail>), LogError> {
         let dir = dir.into();
         disk.create_dir(&dir)?;
+        let (mut log, torn) = Self::look(disk, dir)?;
+        log.cut(torn.as_ref())?;
+        Ok((log, torn))
+    }
+
+    /// Opens the log in the existing folder `dir` to be read: checks every frame and changes nothing; a torn tail is
+    /// passed over.
+    ///
+    /// # Errors
+    /// As [`EpochLog::open`].
+    pub fn look(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Result<(Self, Option<TornTail>), LogError> {
+        let dir = dir.into();
         let segments = disk
             .names(&dir)?
             .iter()
@@ -146,11 +158,12 @@ impl EpochLog {
             segment_bytes: SEGMENT_BYTES,
             unclean: false,
         };
-        let torn = log.recover()?;
+        let torn = log.scan_all()?;
         Ok((log, torn))
     }
 
-    fn recover(&mut self) -> Result<Option<TornTail>, LogError> {
+    /// Reads every segment; afterwards each is known up to its last sound frame.
+    fn scan_all(&mut self) -> Result<Option<TornTail>, LogError> {
         let mut torn = None;
         for index in 0..self.segments.len() {
             let segment = self.segments[index].clone();
@@ -169,7 +182,6 @@ impl EpochLog {
             self.segments[index].bytes = end as u64;
             self.check_epochs(&segment, &bytes, &frames)?;
         }
-        self.cut(torn.as_ref())?;
         Ok(torn)
     }
 

@@ -161,12 +161,20 @@ pub(super) static HTTP: &[Field] = &[field(
 )];
 
 /// `[snapshot]`
-pub(super) static SNAPSHOT: &[Field] = &[field(
-    "every",
-    Kind::Duration,
-    Need::Optional("\"30 s\""),
-    "Time between snapshots of the state; a restart replays what came after the newest.",
-)];
+pub(super) static SNAPSHOT: &[Field] = &[
+    field(
+        "every",
+        Kind::Duration,
+        Need::Optional("\"30 s\""),
+        "Time between snapshots of the state; a restart replays what came after the newest.",
+    ),
+    field(
+        "log",
+        Kind::OneOf(&["trim", "keep"]),
+        Need::Optional("\"trim\""),
+        "Whether the epoch log loses what lies before the oldest kept snapshot. With `keep` it grows for ever, and `driftmill verify` can replay from the first epoch, as long as the topics hold their records.",
+    ),
+];
 
 /// `[registry]`
 pub(super) static REGISTRY: &[Field] = &[field(

@@ -40,6 +40,8 @@ pub struct Settings {
     pub epoch: EpochBounds,
     /// Time between snapshots.
     pub snapshot_every: Duration,
+    /// Whether the epoch log is trimmed below the oldest kept snapshot.
+    pub log_trims: bool,
     /// Folder of the registry.
     pub registry: PathBuf,
     /// Where HTTP listens.
@@ -244,6 +246,7 @@ impl Reader<'_> {
             self.check_topics(&root, labels.topics(), source.topics());
         }
         let snapshot_every = snapshot.get_or("every", Duration::from_secs(30), self.problems);
+        let log_trims = snapshot.get::<String>("log", self.problems).as_deref() != Some("keep");
         let listen = self.listen(&http);
         let pipeline = pipeline?;
         let registry = self.registry(&registry, &pipeline)?;
@@ -254,6 +257,7 @@ impl Reader<'_> {
             sink: sink?,
             epoch,
             snapshot_every,
+            log_trims,
             registry,
             listen: listen?,
             text: text.to_owned(),

@@ -95,23 +95,28 @@ impl ChunkVisitor for Collector<'_> {
 pub fn state_hash(state: &dyn State) -> String {
     let mut parts = Hashes(Vec::new());
     state.save(&mut parts);
-    parts.0.sort();
+    parts.0.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    hash_parts(parts.0.iter().map(|(name, hash)| (name.as_str(), *hash)))
+}
+
+/// The hash of a state out of the names of its chunks, in their order, and the hashes of their contents.
+pub(super) fn hash_parts<'a>(parts: impl Iterator<Item = (&'a str, blake3::Hash)>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (name, content) in &parts.0 {
+    for (name, content) in parts {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
-        hasher.update(content);
+        hasher.update(content.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
 }
 
 /// Name and content hash of each chunk.
-struct Hashes(Vec<(String, [u8; 32])>);
+struct Hashes(Vec<(String, blake3::Hash)>);
 
 impl ChunkVisitor for Hashes {
     fn chunk(&mut self, name: &str, _stamp: u64, write: &mut dyn FnMut(&mut Vec<u8>)) {
         let mut content = Vec::new();
         write(&mut content);
-        self.0.push((name.to_owned(), *blake3::hash(&content).as_bytes()));
+        self.0.push((name.to_owned(), blake3::hash(&content)));
     }
 }

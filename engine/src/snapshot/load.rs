@@ -6,6 +6,7 @@ use std::path::Path;
 
 use driftmill_models::state::ChunkSource;
 
+use super::collect::hash_parts;
 use super::manifest::{ChunkEntry, Manifest};
 use super::{SnapshotError, pack};
 use crate::disk::{Disk, DiskError};
@@ -39,6 +40,18 @@ impl fmt::Display for Rejected {
 /// The chunks of a loaded snapshot.
 #[derive(Debug, Default)]
 pub struct Chunks(BTreeMap<String, Vec<u8>>);
+
+impl Chunks {
+    /// What [`state_hash`](super::state_hash) says of the state that these chunks were saved from.
+    #[must_use]
+    pub fn state_hash(&self) -> String {
+        hash_parts(
+            self.0
+                .iter()
+                .map(|(name, content)| (name.as_str(), blake3::hash(content))),
+        )
+    }
+}
 
 impl ChunkSource for Chunks {
     fn chunk(&self, name: &str) -> Option<&[u8]> {
@@ -94,18 +107,9 @@ pub(super) fn newest(
                 continue;
             }
         };
-        match chunks(disk, dir, &manifest)? {
-            Ok(source) => {
-                return Ok(Some(Loaded {
-                    manifest,
-                    source,
-                    rejected,
-                }));
-            }
-            Err(why) => rejected.push(Rejected {
-                file: Manifest::name(epoch),
-                why,
-            }),
+        match whole(disk, dir, manifest)? {
+            Ok(loaded) => return Ok(Some(Loaded { rejected, ..loaded })),
+            Err(why) => rejected.push(why),
         }
     }
     if rejected.is_empty() {
@@ -114,6 +118,21 @@ pub(super) fn newest(
     Err(SnapshotError::AllRejected {
         dir: dir.to_owned(),
         rejected,
+    })
+}
+
+/// The snapshot of a manifest, with all its chunks.
+pub(super) fn whole(disk: &dyn Disk, dir: &Path, manifest: Manifest) -> Result<Result<Loaded, Rejected>, DiskError> {
+    Ok(match chunks(disk, dir, &manifest)? {
+        Ok(source) => Ok(Loaded {
+            manifest,
+            source,
+            rejected: Vec::new(),
+        }),
+        Err(why) => Err(Rejected {
+            file: Manifest::name(manifest.epoch),
+            why,
+        }),
     })
 }
 

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use driftmill_models::state::{ChunkVisitor, State};
 
 use super::collect::{Collector, Meta, Prepared};
-use super::load::{self, Loaded};
+use super::load::{self, Loaded, Rejected};
 use super::manifest::{ChunkEntry, Manifest};
 use super::{SnapshotError, pack};
 use crate::disk::{Disk, DiskError, TEMPORARY, write_atomic};
+use crate::failpoint::{Point, pass};
 
 /// Snapshots that are kept.
 const KEPT: usize = 3;
@@ -157,9 +158,11 @@ impl SnapshotStore {
         self.compact(&mut chunks, &mut pack)?;
         let compacted = pack.bytes.len() as u64 - changed;
         self.write_pack(files, &pack)?;
+        pass(Point::SnapshotPackWritten, epoch);
         let manifest = self.manifest(meta, chunks);
         let bytes = manifest.to_bytes();
         write_atomic(&*self.disk, &self.dir.join(Manifest::name(epoch)), &bytes)?;
+        pass(Point::SnapshotManifestWritten, epoch);
         let cost = SnapshotCost {
             written: changed + compacted + bytes.len() as u64,
             compacted,
@@ -325,6 +328,26 @@ impl SnapshotStore {
             manifest.map(|manifest| manifest.chunks.clone()).unwrap_or_default(),
         );
         Ok(loaded)
+    }
+
+    /// Epochs of all snapshots in the folder, oldest first, usable or not.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn kept(&self) -> Result<Vec<u64>, DiskError> {
+        load::epochs(&*self.disk, &self.dir)
+    }
+
+    /// Reads and checks the snapshot of an epoch, to look at it: nothing builds on it. The inner error says what is wrong
+    /// with it.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn look(&self, epoch: u64) -> Result<Result<Loaded, Rejected>, DiskError> {
+        match load::manifest(&*self.disk, &self.dir, epoch, &self.pipeline)? {
+            Ok(manifest) => load::whole(&*self.disk, &self.dir, manifest),
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     /// The state was made anew, not restored: its stamps have nothing to do with those on disk, and the next
