@@ -9,9 +9,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
+use crate::outcomes::Balance;
 
 /// How often the harness looks again while it waits.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long an outcome may be missing after the daemon has shown no lag.
+const SETTLED_MAX: Duration = Duration::from_secs(30);
 
 /// A running `driftmill run`.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Daemon {
     child: Child,
     http: String,
     log: PathBuf,
+    /// Bytes of the log that earlier runs wrote.
+    log_before: usize,
     started: Instant,
 }
 
@@ -94,11 +99,13 @@ impl Daemon {
         let mut command = Command::new(binary());
         command.arg("run").arg(&file).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let log_before = std::fs::read(&log).unwrap_or_default().len();
         let child = command.spawn().expect("the binary starts");
         Self {
             child,
             http: http.to_owned(),
             log,
+            log_before,
             started: Instant::now(),
         }
     }
@@ -111,6 +118,17 @@ impl Daemon {
     /// All that the daemon has written, over restarts too.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// What this run of the daemon has written.
+    pub fn log_of_run(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.log_before..).unwrap_or_default()).into_owned()
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The last line of the log.
@@ -192,6 +210,18 @@ impl Daemon {
             let lag = daemon.metrics()?.get("driftmill_source_lag_records", &[])?;
             (daemon.is_ready() && lag == 0.0).then_some(())
         });
+    }
+
+    /// Waits until nothing is left to read and, by `balance`, no outcome is missing. A lag is what the daemon has heard of
+    /// its topics, and a moment after a write it may not have heard of that. What is missing for good is the caller's to
+    /// find: this gives up after a while.
+    pub fn wait_settled(&mut self, limit: Duration, balance: impl Fn() -> Balance) {
+        self.wait_no_lag(limit);
+        let until = Instant::now() + SETTLED_MAX;
+        while !balance().missing.is_empty() && Instant::now() < until {
+            std::thread::sleep(PAUSE * 5);
+            self.wait_no_lag(limit);
+        }
     }
 
     /// The exit status, when the process has ended.

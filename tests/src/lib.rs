@@ -11,6 +11,7 @@
 
 pub mod arrows;
 pub mod daemon;
+pub mod hits;
 pub mod kafka;
 pub mod kill;
 pub mod metrics;

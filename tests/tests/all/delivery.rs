@@ -30,7 +30,7 @@ fn tormented(broker: &'static Broker, delivery: &'static str) -> driftmill_tests
         pipeline.feed(fed.get()..fed.get() + per_round);
         fed.set(fed.get() + per_round);
     };
-    let struck = kills.run(|| pipeline.start(), feed);
+    let struck = kills.run(|armed| pipeline.start_armed(armed), feed);
     let ready = struck.iter().filter(|hit| hit.ready.is_some()).count();
     eprintln!(
         "{delivery}: {ready} of {} kills hit a daemon that was ready",

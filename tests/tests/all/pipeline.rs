@@ -105,6 +105,13 @@ listen = "{http}"
         self.start_at(self.broker.bootstrap())
     }
 
+    /// With a failpoint armed.
+    pub(crate) fn start_armed(&self, failpoint: &str) -> Daemon {
+        let env = [(driftmill::failpoint::VARIABLE, failpoint)];
+        let config = self.config(self.broker.bootstrap());
+        Daemon::start_with(self.folder(), &config, &self.http, &env)
+    }
+
     /// With another way to the broker: a proxy's.
     pub(crate) fn start_at(&self, bootstrap: &str) -> Daemon {
         Daemon::start(self.folder(), &self.config(bootstrap), &self.http)
@@ -123,7 +130,7 @@ listen = "{http}"
 
     /// Works off what is left, drains, and compares.
     pub(crate) fn finish(&self, mut daemon: Daemon) -> Balance {
-        daemon.wait_no_lag(LIMIT);
+        daemon.wait_settled(LIMIT, || self.balance());
         let status = daemon.terminate(LIMIT);
         assert!(
             status.success(),

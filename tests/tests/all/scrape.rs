@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use driftmill_tests::daemon::{Daemon, free_port};
+use driftmill_tests::daemon::Daemon;
 use driftmill_tests::kafka::Broker;
 use driftmill_tests::prometheus::{Prometheus, hasty_rules, promtool};
 
-use crate::learning::{self, CHANGE};
 use crate::pipeline::{LIMIT, Pipeline};
+use crate::world::World;
+
+/// Where the world changes.
+const CHANGE: u32 = 15_000;
 
 /// `promtool check metrics` on the page as it is now.
 fn check_metrics(daemon: &Daemon) {
@@ -68,15 +71,9 @@ fn a_replay_adds_nothing_to_the_counters() {
 #[test]
 fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
     let Some(broker) = Broker::shared() else { return };
-    let name = Broker::unique("alert");
-    for part in ["in", "labels", "out", "dead"] {
-        broker.create_topic(&format!("{name}.{part}"), 1);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let http = format!("127.0.0.1:{}", free_port());
-    let config = learning::config(&name, folder.path(), broker.bootstrap(), &http, "exactly-once");
-    let mut daemon = Daemon::start(folder.path(), &config, &http);
-    let Some(prometheus) = Prometheus::start(&http, &hasty_rules()) else {
+    let world = World::new(broker, "exactly-once", 2 * CHANGE, CHANGE);
+    let mut daemon = world.start();
+    let Some(prometheus) = Prometheus::start(world.http(), &hasty_rules()) else {
         return;
     };
     let wait = |daemon: &mut Daemon, what: &str, look: &dyn Fn() -> bool| {
@@ -96,13 +93,12 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
         Some(0.0)
     );
 
-    let begun = learning::start_ms();
-    learning::feed(broker, &name, 0..CHANGE - 3_000, begun);
+    world.feed(CHANGE - 3_000);
     daemon.wait_for("a first version", LIMIT, |daemon| {
         let swaps = daemon.metrics()?.get("driftmill_swaps_total", &[])?;
         (swaps >= 1.0).then_some(())
     });
-    learning::feed(broker, &name, CHANGE - 3_000..CHANGE, begun);
+    world.feed(3_000);
 
     wait(&mut daemon, "all that was fed, in Prometheus", &|| {
         prometheus.value(r#"sum(driftmill_records_total{outcome="scored"})"#) == Some(f64::from(CHANGE))
@@ -133,7 +129,7 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
     assert_eq!(prometheus.value("sum(driftmill_drift_alarms_total)"), Some(0.0));
 
     // Fewer labels after the change than a candidate needs: nothing answers the alarm, it stays.
-    learning::feed(broker, &name, CHANGE..CHANGE + 900, begun);
+    world.feed(900);
     wait(&mut daemon, "the drift alert", &|| {
         let found = prometheus.firing("DriftmillDrift");
         found.iter().any(|labels| labels["detector"] == "concept")
