@@ -59,6 +59,15 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// The smallest value that at least `percent` of the values do not exceed; NaN of none.
+#[must_use]
+pub fn percentile(percent: usize, values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100);
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -70,6 +79,15 @@ mod tests {
         assert!(median([]).is_nan());
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occur() {
+        assert!(percentile(99, []).is_nan());
+        assert_eq!(percentile(99, [5.0]), 5.0);
+        let hundred = || (1..=100).map(f64::from);
+        assert_eq!((percentile(99, hundred()), percentile(50, hundred())), (99.0, 50.0));
+        assert_eq!(percentile(100, hundred()), 100.0);
     }
 
     #[test]

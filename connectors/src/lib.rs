@@ -1,6 +1,7 @@
 //! Connectors: the contracts of source, sink and codec, and one file for each implementation. It knows no engine: it
 //! hands over batches of raw records, Arrow columns and encoded outputs.
 
+pub mod check;
 pub mod codec;
 pub mod codecs;
 pub mod encoded;
@@ -14,6 +15,7 @@ pub mod sinks;
 pub mod source;
 pub mod sources;
 
+pub use check::{Finding, SourceCheck};
 pub use codec::{BadRecord, Codec, Decoded, Decoder, Encoder};
 pub use codecs::{CODECS, codec_by_name};
 pub use encoded::{Encoded, Header, OutRecord};

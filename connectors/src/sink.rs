@@ -2,6 +2,7 @@
 
 use driftmill_config::{Component, Problems, Section};
 
+use crate::check::Finding;
 use crate::encoded::Encoded;
 use crate::error::ConnectError;
 
@@ -110,11 +111,12 @@ pub trait OpenSink: Send + Sync {
     /// # Errors
     /// Brokers that do not answer, and what `each` returns.
     fn read_log(&self, each: &mut dyn FnMut(&[u8]) -> Result<u64, ConnectError>) -> Result<(), ConnectError>;
-    /// Checks that topics exist, that rights suffice, and that limits fit; one message for each finding.
+    /// Checks that topics exist, that rights suffice, that limits fit, and that outputs stay. `oldest_ms` is the
+    /// timestamp of the oldest input, where it is known: outputs carry the timestamps of their inputs.
     ///
     /// # Errors
     /// Brokers that do not answer.
-    fn check(&self) -> Result<Vec<String>, ConnectError>;
+    fn check(&self, oldest_ms: Option<i64>) -> Result<Vec<Finding>, ConnectError>;
     /// Largest payload in bytes that a destination takes, part of the plan; larger outputs become dead letters.
     fn payload_bytes_max(&self, destination: Destination) -> usize;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use driftmill_config::{Component, Problems, Section};
 
+use crate::check::SourceCheck;
 use crate::error::ConnectError;
 use crate::records::{Partition, Records};
 
@@ -121,9 +122,9 @@ pub trait OpenSource: Send + Sync {
     fn topics(&self) -> &[String];
     /// Where the first run of a pipeline begins to read.
     fn start(&self) -> Start;
-    /// Checks that topics exist and that rights suffice; one message for each finding.
+    /// Checks that topics exist, that rights suffice, and that records stay long enough to be read.
     ///
     /// # Errors
     /// Servers that do not answer.
-    fn check(&self) -> Result<Vec<String>, ConnectError>;
+    fn check(&self) -> Result<SourceCheck, ConnectError>;
 }

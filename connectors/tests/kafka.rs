@@ -15,8 +15,8 @@ use driftmill_connectors::kafka::mock::Mock;
 use driftmill_connectors::kafka::producer::Producer;
 use driftmill_connectors::kafka::{Connection, epoch_log_topic};
 use driftmill_connectors::{
-    ConnectError, Delivery, Destination, Encoded, OpenSink, OpenSource, OutRecord, Partition, SINKS, SOURCES, Sink,
-    SinkContext, SinkError, Source, SourceEvent, Start, Unit,
+    ConnectError, Delivery, Destination, Encoded, Finding, OpenSink, OpenSource, OutRecord, Partition, SINKS, SOURCES,
+    Sink, SinkContext, SinkError, Source, SourceEvent, Start, Unit,
 };
 
 /// The broker, or `None` after saying that the test did not run.
@@ -292,7 +292,12 @@ fn an_epoch_log_that_would_lose_epochs_is_refused() {
             .create_topics(&[&epoch_log_topic(&pipeline)], partitions, &config)
             .unwrap();
         let open = open_sink(&broker, &topic, &pipeline, Delivery::ExactlyOnce);
-        assert!(open.check().unwrap().iter().any(|finding| finding.contains(expected)));
+        let found = open.check(None).unwrap();
+        assert!(
+            found
+                .iter()
+                .any(|finding| finding.is_error() && finding.text().contains(expected))
+        );
         let error = fatal(open.connect().unwrap().recover(&mut |_| Ok(0)));
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -307,13 +312,12 @@ fn a_record_too_large_for_its_topic_is_fatal_and_says_so() {
     let large = "x".repeat(10_000);
     for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
         let open = open_sink(&broker, &topic, &unique("p"), delivery);
+        let found = open.check(None).unwrap();
         assert!(
-            open.check()
-                .unwrap()
+            found
                 .iter()
-                .any(|finding| finding.contains("2000 bytes")),
-            "{:?}",
-            open.check()
+                .any(|finding| finding.is_error() && finding.text().contains("2000 bytes")),
+            "{found:?}"
         );
         let mut sink = open.connect().unwrap();
         sink.recover(&mut |_| Ok(0)).unwrap();
@@ -462,18 +466,65 @@ fn check_names_missing_topics() {
         return;
     };
     let missing = unique("missing");
-    let findings = open_source(&broker, &missing).check().unwrap();
-    assert!(findings.len() == 1 && findings[0].contains(&missing), "{findings:?}");
+    let one = |findings: &[Finding]| {
+        let named = |finding: &Finding| finding.is_error() && finding.text().contains(&missing);
+        assert!(findings.len() == 1 && named(&findings[0]), "{findings:?}");
+    };
+    one(&open_source(&broker, &missing).check().unwrap().findings);
     let sink = open_sink(&broker, &missing, "p", Delivery::AtLeastOnce);
-    let findings = sink.check().unwrap();
-    assert!(findings.len() == 1 && findings[0].contains(&missing), "{findings:?}");
+    one(&sink.check(None).unwrap());
     assert!(sink.connect().err().unwrap().to_string().contains("does not exist"));
     let there = topic(&broker, "there", 1, &[]);
-    assert_eq!(open_source(&broker, &there).check().unwrap(), Vec::<String>::new());
+    let found = open_source(&broker, &there).check().unwrap();
+    assert_eq!((found.findings, found.oldest_ms), (Vec::new(), None));
+    let sink = open_sink(&broker, &there, "p", Delivery::ExactlyOnce);
+    assert_eq!(sink.check(None).unwrap(), Vec::new());
+}
+
+/// The warnings of a check that finds no error, as one text.
+fn warnings(findings: &[Finding]) -> String {
+    assert!(!findings.iter().any(Finding::is_error), "{findings:?}");
+    let texts: Vec<&str> = findings.iter().map(Finding::text).collect();
+    texts.join("\n")
+}
+
+#[test]
+fn check_warns_of_topics_that_would_lose_old_records() {
+    let Some(broker) = broker("check_warns_of_topics") else {
+        return;
+    };
+    // Records of 1970: written with the timestamps 1000 and later.
+    let input = topic(&broker, "old", 2, &[]);
+    write(&broker, &input, 0, 500..520);
+    write(&broker, &input, 1, 7..20);
+    let found = open_source(&broker, &input).check().unwrap();
     assert_eq!(
-        open_sink(&broker, &there, "p", Delivery::ExactlyOnce).check().unwrap(),
-        Vec::<String>::new()
+        (warnings(&found.findings), found.oldest_ms),
+        (String::new(), Some(1_007))
     );
+
+    let check = |topic: &str| {
+        let sink = open_sink(&broker, topic, "p", Delivery::ExactlyOnce);
+        warnings(&sink.check(found.oldest_ms).unwrap())
+    };
+    let week = topic(&broker, "week", 1, &[("retention.ms", "604800000")]);
+    let text = check(&week);
+    for part in [&week, "7 days", "LogAppendTime"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    let arrival = [
+        ("retention.ms", "604800000"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
+    assert_eq!(check(&topic(&broker, "arrival", 1, &arrival)), "");
+    assert_eq!(check(&topic(&broker, "kept", 1, &[])), "");
+    let text = check(&topic(&broker, "small", 1, &[("retention.bytes", "100000")]));
+    assert!(text.contains("100000 bytes"), "{text}");
+
+    let short = topic(&broker, "short", 1, &[("retention.ms", "7200000")]);
+    let found = open_source(&broker, &short).check().unwrap();
+    let text = warnings(&found.findings);
+    assert!(text.contains(&short) && text.contains("2 hours"), "{text}");
 }
 
 #[test]
@@ -486,6 +537,71 @@ fn after_a_failed_request_the_whole_epoch_is_sent_again() {
     mock.cluster().request_errors(RDKafkaApiKey::Produce, &[refused]);
     sink.commit(&[unit(2, &["b", "c"])]).unwrap();
     assert_eq!(read_all(&mock.brokers(), "out"), ["a", "b", "c"]);
+}
+
+/// What a broker refuses when partitions join a transaction is no failed record: the library sends nothing more and
+/// waits. The sink must find out by itself, abort, and send the same epochs again.
+#[test]
+fn a_transaction_that_fails_while_it_is_written_is_sent_again() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let log = epoch_log_topic("p");
+    let mock = Mock::start(&[("out", 1), (&log, 1)]).unwrap();
+    let (mut sink, _) = sink(&mock.brokers(), "out", "p", Delivery::ExactlyOnce);
+    sink.commit(&[unit(1, &["a"])]).unwrap();
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN;
+    mock.cluster()
+        .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refused]);
+    sink.commit(&[unit(2, &["b", "c"])]).unwrap();
+    assert_eq!(read_all(&mock.brokers(), "out"), ["a", "b", "c"]);
+    assert_eq!(read_all(&mock.brokers(), &log), ["epoch 1", "epoch 2"]);
+    // Missing rights are the operator's to mend.
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    mock.cluster()
+        .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refused]);
+    let error = fatal(sink.commit(&[unit(3, &["d"])]));
+    assert!(error.to_string().contains("rights"), "{error}");
+}
+
+/// The offset of a consumer group as Kafka's own tools ask for it; `None` when there is none.
+fn group_offset(broker: &str, pipeline: &str, topic: &str) -> Option<i64> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let group = format!("driftmill-{pipeline}");
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", broker)
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let list = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
+    list.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+}
+
+#[test]
+fn group_offsets_follow_the_commits_for_lag_tools() {
+    let Some(broker) = broker("group_offsets_follow") else {
+        return;
+    };
+    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+        let topic = topic(&broker, "group", 1, &[]);
+        let pipeline = unique("p");
+        let (mut sink, _) = sink(&broker, &topic, &pipeline, delivery);
+        assert_eq!(group_offset(&broker, &pipeline, &topic), None, "{delivery:?}");
+        let reaches = |offset| {
+            let begun = Instant::now();
+            while group_offset(&broker, &pipeline, &topic) != Some(offset) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{delivery:?}: not {offset}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        };
+        sink.commit(&[unit_into(1, &["a"], &topic), unit_into(2, &["b"], &topic)])
+            .unwrap();
+        reaches(20);
+        sink.commit(&[unit_into(3, &["c"], &topic)]).unwrap();
+        // The last ones are published on the way out.
+        drop(sink);
+        reaches(30);
+    }
 }
 
 /// A proxy that knows the Kafka protocol's framing. While `armed` is above zero, each EndTxn takes one from it and

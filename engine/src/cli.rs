@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
-use driftmill_connectors::SinkError;
+use driftmill_connectors::{ConnectError, Finding, SinkError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::{Clock as _, SystemClock};
@@ -209,23 +209,23 @@ fn check(config: &Path, offline: bool) -> u8 {
     };
     let mut findings = Vec::new();
     if !offline {
-        for found in [settings.source.check(), settings.sink.check()] {
-            match found {
-                Ok(found) => findings.extend(found),
-                Err(error) => findings.push(error.to_string()),
-            }
-        }
+        findings = ask_brokers(&settings);
     }
     findings.dedup();
     for finding in &findings {
         complain(&format!("{}: {finding}", config.display()));
     }
-    if !findings.is_empty() {
+    if findings.iter().any(Finding::is_error) {
         return WRONG;
     }
     let plan = &settings.plan;
+    let found = match findings.len() {
+        0 => "no problem found".to_owned(),
+        1 => "one warning".to_owned(),
+        count => format!("{count} warnings"),
+    };
     say(&format!(
-        "{}: pipeline {}, plan {}: {} of {} columns read, {} written, {} features; no problem found{}",
+        "{}: pipeline {}, plan {}: {} of {} columns read, {} written, {} features; {found}{}",
         config.display(),
         settings.pipeline.name,
         plan.hash,
@@ -236,6 +236,17 @@ fn check(config: &Path, offline: bool) -> u8 {
         if offline { " (no broker was asked)" } else { "" },
     ));
     0
+}
+
+/// What the connectors find without changing anything.
+fn ask_brokers(settings: &Settings) -> Vec<Finding> {
+    let away = |error: ConnectError| vec![Finding::Error(error.to_string())];
+    let (mut findings, oldest_ms) = match settings.source.check() {
+        Ok(found) => (found.findings, found.oldest_ms),
+        Err(error) => (away(error), None),
+    };
+    findings.extend(settings.sink.check(oldest_ms).unwrap_or_else(away));
+    findings
 }
 
 fn run_quickstart(options: &quickstart::Options) -> u8 {

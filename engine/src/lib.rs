@@ -28,5 +28,7 @@ pub mod state;
 pub mod trainer;
 pub mod transform;
 
+/// The connectors crate, for those who may depend on the engine alone: tests and benchmarks.
+pub use driftmill_connectors as connectors;
 /// The models crate, for those who may depend on the engine alone: tests and benchmarks.
 pub use driftmill_models as models;

@@ -1,6 +1,8 @@
 //! A real Kafka for tests: the one that `DRIFTMILL_KAFKA=host:port` names, or one that `scripts/kafka/kafka` starts.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -107,6 +109,34 @@ impl Message {
     }
 }
 
+/// What a right is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Resource<'a> {
+    /// A topic by its name.
+    Topic(&'a str),
+    /// The cluster.
+    Cluster,
+    /// A transactional id.
+    TransactionalId(&'a str),
+}
+
+/// What a right allows, with the protocol's number.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation {
+    /// Reading records.
+    Read = 3,
+    /// Writing records.
+    Write = 4,
+    /// Making topics.
+    Create = 5,
+    /// Deleting records.
+    Delete = 6,
+    /// Seeing that something is there.
+    Describe = 8,
+    /// Seeing a configuration.
+    DescribeConfigs = 10,
+}
+
 /// Which records a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
@@ -130,7 +160,7 @@ impl Broker {
                     owned: false,
                 })
             }
-            _ => Self::start(1),
+            _ => Self::start(1, &[]),
         };
         match SHARED.get_or_init(start) {
             Ok(broker) => Some(broker),
@@ -143,7 +173,16 @@ impl Broker {
 
     /// A cluster of one node or three for one test alone, to be killed and frozen; it ends with the value.
     pub fn own(nodes: u8) -> Option<Self> {
-        match Self::start(nodes) {
+        Self::own_with(nodes, &[])
+    }
+
+    /// A cluster of one node with access control, for one test alone.
+    pub fn secured() -> Option<Self> {
+        Self::own_with(1, &["--authorizer"])
+    }
+
+    fn own_with(nodes: u8, options: &[&str]) -> Option<Self> {
+        match Self::start(nodes, options) {
             Ok(broker) => Some(broker),
             Err(reason) => {
                 crate::not_run(&format!("no Kafka of its own: {reason}"));
@@ -154,7 +193,7 @@ impl Broker {
 
     /// The script stops the cluster and removes its folder when this process is gone, however it went: a static is
     /// never dropped.
-    fn start(nodes: u8) -> Result<Self, String> {
+    fn start(nodes: u8, options: &[&str]) -> Result<Self, String> {
         let dir = tempfile::Builder::new()
             .prefix("driftmill-kafka-")
             .tempdir()
@@ -170,6 +209,7 @@ impl Broker {
         ]);
         let output = command
             .arg(dir.path())
+            .args(options)
             .output()
             .map_err(|error| format!("scripts/kafka/kafka: {error}"))?;
         if !output.status.success() {
@@ -193,6 +233,51 @@ impl Broker {
         let Some(dir) = &self.dir else { return Vec::new() };
         let cluster = std::fs::read_to_string(dir.join("cluster")).expect("the cluster's file");
         parse_proxied(&cluster)
+    }
+
+    /// `host:port` where the user `limited` may do only what [`Broker::allow`] allows. Its password is `limited-secret`.
+    ///
+    /// # Panics
+    /// When this is no [`Broker::secured`].
+    pub fn secured_listener(&self) -> String {
+        let dir = self.dir.as_ref().expect("a cluster of scripts/kafka");
+        let cluster = std::fs::read_to_string(dir.join("cluster")).expect("the cluster's file");
+        let line = cluster.lines().find_map(|line| line.strip_prefix("secured.1="));
+        line.expect("a cluster with access control").to_owned()
+    }
+
+    /// Allows the user `limited` an operation on a resource; the client library in use has no call for that, so this is
+    /// CreateAcls, version 1, as Kafka's protocol guide has it.
+    ///
+    /// # Panics
+    /// When Kafka refuses.
+    pub fn allow(&self, resource: Resource<'_>, operation: Operation) {
+        let (kind, name) = match resource {
+            Resource::Topic(name) => (2, name),
+            Resource::Cluster => (4, "kafka-cluster"),
+            Resource::TransactionalId(name) => (5, name),
+        };
+        let text = |frame: &mut Vec<u8>, text: &str| {
+            frame.extend(u16::try_from(text.len()).expect("a short text").to_be_bytes());
+            frame.extend(text.as_bytes());
+        };
+        // API key, version, correlation id, no client id, one entry.
+        let mut frame = vec![0, 30, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 1, kind];
+        text(&mut frame, name);
+        // The name is meant as it is.
+        frame.push(3);
+        text(&mut frame, "User:limited");
+        text(&mut frame, "*");
+        frame.extend([operation as u8, 3]);
+        let mut stream = TcpStream::connect(&self.bootstrap).expect("Kafka listens");
+        let length = u32::try_from(frame.len()).expect("a short frame").to_be_bytes();
+        stream.write_all(&[&length[..], &frame].concat()).expect("Kafka reads");
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect("Kafka answers");
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).expect("Kafka answers");
+        // Correlation id, throttle time, one result, its error code.
+        assert_eq!(answer[..14], [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], "{answer:?}");
     }
 
     /// SIGKILL to a node (1, 2, 3).
@@ -314,6 +399,30 @@ impl Broker {
         let failed = producer.context().0.load(Ordering::SeqCst);
         assert_eq!(failed, 0, "{failed} of {sent} records for {topic} were not delivered");
         sent
+    }
+
+    /// Records of a topic that a consumer group has not read yet, as lag tools reckon: `None` while it has no offsets.
+    pub fn group_lag(&self, group: &str, topic: &str) -> Option<i64> {
+        let mut config = client(&self.bootstrap);
+        let consumer: BaseConsumer = config.set("group.id", group).create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in partitions(&consumer, topic) {
+            list.add_partition(topic, partition);
+        }
+        let committed = consumer
+            .committed_offsets(list, PATIENCE)
+            .expect("Kafka tells a group's offsets");
+        let lag = |partition: i32, offset: Offset| {
+            let (_, end) = consumer
+                .fetch_watermarks(topic, partition, PATIENCE)
+                .expect("Kafka tells the end of a partition");
+            Some(end - offset.to_raw().filter(|offset| *offset >= 0)?)
+        };
+        let elements = committed.elements();
+        elements
+            .iter()
+            .map(|element| lag(element.partition(), element.offset()))
+            .sum()
     }
 
     /// Every record from the beginning of a topic to where it ends now, partition by partition.

@@ -17,6 +17,10 @@ use crate::kafka::{Broker, Proxied};
 
 /// The key of EndTxn, which commits or aborts a transaction.
 pub const END_TXN: i16 = 26;
+/// The key of OffsetCommit, which publishes group offsets.
+pub const OFFSET_COMMIT: i16 = 8;
+/// The keys of AddOffsetsToTxn and TxnOffsetCommit, which would put group offsets into a transaction.
+pub const OFFSETS_IN_TXN: [i16; 2] = [25, 28];
 
 /// A frame longer than this is no Kafka frame.
 const FRAME_BYTES_MAX: u32 = 128 << 20;

@@ -230,12 +230,17 @@ impl Admin {
 
     /// The error for something about `topic` that the operator has to change.
     pub(super) fn fault(&self, topic: &str, what: String, remedy: &str) -> ConnectError {
-        ConnectError::new(
-            Fault::Operator,
-            format!("{}, topic `{topic}`", self.place),
-            what,
-            remedy,
-        )
+        self.fault_at(&format!("topic `{topic}`"), what, remedy)
+    }
+
+    /// The error for something else that the operator has to change.
+    pub(super) fn fault_at(&self, place: &str, what: String, remedy: &str) -> ConnectError {
+        ConnectError::new(Fault::Operator, format!("{}, {place}", self.place), what, remedy)
+    }
+
+    /// The client, for questions that are asked elsewhere.
+    pub(super) fn client(&self) -> &AdminClient<Context> {
+        &self.client
     }
 }
 

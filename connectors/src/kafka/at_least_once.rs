@@ -2,47 +2,34 @@
 //! same epochs are sent again as a whole, so that the order within a partition stays that of the epochs.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::Offset;
-use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::producer::Producer as _;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::context::{Consumer, Failure, close};
+use super::context::{Failure, close};
 use super::explain;
+use super::group::GroupOffsets;
 use super::native::Outlet;
 use super::producer::{describe, enqueue, is_hopeless, take_failure};
 use super::sink::Plan;
-use super::source::consumer;
 use crate::error::ConnectError;
 use crate::sink::{Sink, SinkError, Unit};
 
-/// Group offsets are published at most so often; they are for lag tools only.
-const PUBLISH: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 pub(super) struct AtLeastOnce {
     plan: Plan,
     outlet: Option<Outlet>,
-    group: Option<Consumer>,
-    published: Option<Instant>,
-    pending: TopicPartitionList,
+    group: GroupOffsets,
 }
 
 impl AtLeastOnce {
     pub(super) fn connect(plan: Plan) -> Result<Self, ConnectError> {
         let outlet = Some(plan.outlet()?);
-        let group = consumer(&plan.connection, &plan.name());
-        let group = Some(group.map_err(|error| explain(&plan.place(), &error, None))?);
-        Ok(Self {
-            plan,
-            outlet,
-            group,
-            published: None,
-            pending: TopicPartitionList::new(),
-        })
+        let group = GroupOffsets::start(&plan.connection, &plan.name());
+        let group = group.map_err(|error| explain(&plan.place(), &error, None))?;
+        Ok(Self { plan, outlet, group })
     }
 
     /// The producer; a new one when the last was given up.
@@ -52,35 +39,6 @@ impl AtLeastOnce {
             None => self.plan.outlet()?,
         };
         Ok(self.outlet.insert(outlet))
-    }
-
-    fn publish(&mut self, units: &[Unit]) {
-        for (topic, partition, next) in units.iter().flat_map(|unit| &unit.offsets) {
-            set_offset(&mut self.pending, topic, *partition, *next);
-        }
-        let Some(group) = &self.group else { return };
-        // Serves the answer to the last commit.
-        let _ = group.poll(Duration::ZERO);
-        if self.pending.count() == 0 || self.published.is_some_and(|at| at.elapsed() < PUBLISH) {
-            return;
-        }
-        self.published = Some(Instant::now());
-        if let Err(error) = group.commit(&self.pending, CommitMode::Async) {
-            tracing::debug!(%error, "group offsets were not published");
-        }
-        self.pending = TopicPartitionList::new();
-    }
-}
-
-/// Sets the offset of a partition in a list, adding the partition when it is not there.
-pub(super) fn set_offset(list: &mut TopicPartitionList, topic: &str, partition: i32, next: i64) {
-    let offset = Offset::Offset(next);
-    let set = match list.find_partition(topic, partition) {
-        Some(mut element) => element.set_offset(offset),
-        None => list.add_partition_offset(topic, partition, offset),
-    };
-    if let Err(error) = set {
-        tracing::debug!(%error, topic, partition, next, "this offset cannot be published");
     }
 }
 
@@ -124,7 +82,7 @@ impl Sink for AtLeastOnce {
             tracing::warn!(%error, ?fatal, "sending these epochs again");
             thread::sleep(BACKOFF);
         }
-        self.publish(units);
+        self.group.publish(units);
         Ok(())
     }
 
@@ -139,27 +97,8 @@ impl Sink for AtLeastOnce {
 
 impl Drop for AtLeastOnce {
     fn drop(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let (outlet, group) = (self.outlet.take(), self.group.take());
-        close(Closing { outlet, group, pending });
-    }
-}
-
-/// Publishes the last offsets on its way out.
-struct Closing {
-    outlet: Option<Outlet>,
-    group: Option<Consumer>,
-    pending: TopicPartitionList,
-}
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        drop(self.outlet.take());
-        if let Some(group) = self.group.take()
-            && self.pending.count() > 0
-            && let Err(error) = group.commit(&self.pending, CommitMode::Sync)
-        {
-            tracing::debug!(%error, "the last group offsets were not published");
-        }
+        // Both end at the same time; the group is waited for when it is dropped itself.
+        self.group.end();
+        close(self.outlet.take());
     }
 }

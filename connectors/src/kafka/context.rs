@@ -22,7 +22,7 @@ pub(super) type Producer = BaseProducer<Context>;
 /// The same kind of line is logged at most once in this time.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long closing a client may keep its owner.
-const CLOSE: Duration = Duration::from_secs(2);
+pub(super) const CLOSE: Duration = Duration::from_secs(2);
 
 /// A record that could not be delivered.
 #[derive(Debug, Clone)]
@@ -42,6 +42,7 @@ struct Shared {
     last_error: Mutex<Option<String>>,
     lines: Mutex<HashMap<String, (Instant, u64)>>,
     failure: Mutex<Option<Failure>>,
+    answer: Mutex<Option<bool>>,
 }
 
 /// Receives what a client has to tell; clones share it.
@@ -72,6 +73,11 @@ impl Context {
         lock(&self.0.failure).take()
     }
 
+    /// Takes the answer to the last commit of group offsets: whether the brokers have taken them. `None` before it.
+    pub(super) fn take_answer(&self) -> Option<bool> {
+        lock(&self.0.answer).take()
+    }
+
     /// A log line of librdkafka; `level` is that of syslog.
     pub(super) fn line(&self, level: i32, facility: &str, line: &str) {
         if level >= 5 {
@@ -81,7 +87,8 @@ impl Context {
         self.trouble(facility, line);
     }
 
-    fn trouble(&self, kind: &str, line: &str) {
+    /// Counts a temporary trouble and logs it, unless one of its kind was logged a moment ago.
+    pub(super) fn trouble(&self, kind: &str, line: &str) {
         self.0.troubles.fetch_add(1, Ordering::Relaxed);
         *lock(&self.0.last_error) = Some(line.to_owned());
         let Some(hidden) = self.due(kind) else { return };
@@ -125,6 +132,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         // Group offsets are for lag tools only: nothing depends on them.
+        *lock(&self.0.answer) = Some(result.is_ok());
         if let Err(error) = result {
             self.trouble("group-offsets", &error.to_string());
         }

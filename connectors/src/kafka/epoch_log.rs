@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -14,7 +14,9 @@ use super::context::close;
 use super::explain;
 use super::native::Intake;
 use super::options::Connection;
+use super::rights::{self, Operation};
 use super::source::consumer;
+use crate::check::Finding;
 use crate::error::{ConnectError, Fault};
 
 /// How long the log may show no progress while it is read.
@@ -77,19 +79,20 @@ impl EpochLog {
         }
     }
 
-    /// What `prepare` would refuse, without making anything.
-    pub(super) fn check(&self, admin: &Admin) -> Result<Option<String>, ConnectError> {
-        let topic = admin.topic(&self.topic)?;
-        let fault = topic.as_ref().and_then(fault);
-        Ok(fault.map(|(what, remedy)| admin.fault(&self.topic, what, remedy).to_string()))
-    }
-
-    /// What the producer sends along with offsets to show which group they belong to.
-    pub(super) fn group(&self) -> Result<ConsumerGroupMetadata, ConnectError> {
-        let consumer = consumer(&self.connection, &self.group).map_err(|error| explain(&self.place, &error, None))?;
-        let metadata = consumer.group_metadata();
-        close(consumer);
-        metadata.ok_or_else(|| explain(&self.place, &KafkaError::Canceled, None))
+    /// What `prepare` would refuse, and rights that are missing, without making anything.
+    pub(super) fn check(&self, admin: &Admin) -> Result<Vec<Finding>, ConnectError> {
+        let topic = match admin.topic(&self.topic) {
+            Ok(Some(topic)) => topic,
+            Ok(None) => return Ok(rights::of_creation(admin, &self.topic).into_iter().collect()),
+            Err(error) if error.fault == Fault::Operator => return Ok(vec![Finding::Error(error.to_string())]),
+            Err(error) => return Err(error),
+        };
+        let fault = fault(&topic).map(|(what, remedy)| admin.fault(&self.topic, what, remedy));
+        // It is written with the outputs, read at the start, and trimmed.
+        let needed = [Operation::Write, Operation::Read, Operation::Delete];
+        let right = rights::of_topic(admin, &self.topic, &needed);
+        let fault = fault.map(|fault| Finding::Error(fault.to_string()));
+        Ok(fault.into_iter().chain(right).collect())
     }
 
     /// Hands every record that was not read yet to `each`, oldest first: the epoch of its key, and its payload.

@@ -1,6 +1,6 @@
 //! The few calls into librdkafka that the safe client does not offer: messages handed out by the thousand instead of
 //! one by one, records produced without an allocation each, and a flush that wakes up when the last record is
-//! acknowledged. All unsafe code of this crate is in this file.
+//! acknowledged. All unsafe code of this crate is here and in `native_rights.rs`.
 #![expect(
     unsafe_code,
     reason = "polling and producing one record at a time through the safe client costs a third of the loop, in clock \

@@ -259,6 +259,19 @@ impl Connection {
         &self.brokers
     }
 
+    /// Who the brokers take us for; `None` where they make the name of a certificate.
+    pub(super) fn principal(&self) -> Option<String> {
+        let setting = |name: &str| {
+            let found = self.security.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        match (setting("sasl.username"), setting("security.protocol")) {
+            (Some(user), _) => Some(format!("User:{user}")),
+            (None, Some("SSL")) => None,
+            (None, _) => Some("User:ANONYMOUS".to_owned()),
+        }
+    }
+
     /// A configuration for a client named `client_id`: what was configured, and `fixed` on top.
     pub(super) fn client(&self, client_id: &str, fixed: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -480,7 +493,10 @@ mod tests {
                     sasl = { mechanism = \"SCRAM-SHA-512\", username = \"u\", password = \"hunter2\" }\n";
         let (connection, rendered) = read(text);
         assert!(!rendered.contains("hunter2"), "{rendered}");
-        let config = connection.unwrap().client("c", &[]);
+        let connection = connection.unwrap();
+        assert_eq!(connection.principal().as_deref(), Some("User:u"));
+        assert_eq!(Connection::plain("b:1").principal().as_deref(), Some("User:ANONYMOUS"));
+        let config = connection.client("c", &[]);
         assert_eq!(config.get("security.protocol"), Some("SASL_SSL"));
         assert_eq!(config.get("sasl.password"), Some("hunter2"));
         assert!(config.create_native_config().is_ok());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use driftmill_config::{ByteSize, Component, Field, Kind, Need, Problems, Section};
 
-use super::admin::Admin;
+use super::admin::{Admin, Topic};
 use super::at_least_once::AtLeastOnce;
 use super::context::{Context, Producer};
 use super::epoch_log::{EpochLog, topic_name};
@@ -12,8 +12,11 @@ use super::explain;
 use super::native::Outlet;
 use super::options::{Connection, OPTIONS, SASL, TLS};
 use super::producer::SETTINGS;
+use super::retention::{self, now_ms};
+use super::rights::{self, Operation};
 use super::transactional::Transactional;
-use crate::error::ConnectError;
+use crate::check::Finding;
+use crate::error::{ConnectError, Fault};
 use crate::sink::{Delivery, Destination, OpenSink, Sink, SinkContext, SinkKind};
 
 /// Room for a record's key, headers and framing beside its payload.
@@ -203,31 +206,43 @@ impl Plan {
             .map_err(|error| explain(&self.place(), &error, None))
     }
 
-    fn check_topic(&self, admin: &Admin, name: &str) -> Result<Option<String>, ConnectError> {
-        let finding = |what: String, remedy: &str| Ok(Some(admin.fault(name, what, remedy).to_string()));
+    fn check_topic(&self, admin: &Admin, name: &str, oldest_ms: Option<i64>) -> Result<Vec<Finding>, ConnectError> {
+        let error = |what: String, remedy: &str| Finding::Error(admin.fault(name, what, remedy).to_string());
         let topic = match admin.topic(name) {
             Ok(Some(topic)) => topic,
-            Ok(None) => return finding("the topic does not exist".to_owned(), "create it, or correct its name"),
-            Err(error) if error.fault == crate::error::Fault::Operator => return Ok(Some(error.to_string())),
+            Ok(None) => {
+                let what = "the topic does not exist".to_owned();
+                return Ok(vec![error(what, "create it, or correct its name")]);
+            }
+            Err(error) if error.fault == Fault::Operator => return Ok(vec![Finding::Error(error.to_string())]),
             Err(error) => return Err(error),
         };
+        let limits = self.limits(&topic).map(|(what, remedy)| error(what, remedy));
+        let kept = retention::of_output(&topic, oldest_ms, now_ms()).into_iter();
+        let kept = kept.map(|(what, remedy)| Finding::Warning(admin.fault(name, what, remedy).to_string()));
+        let right = rights::of_topic(admin, name, &[Operation::Write]);
+        Ok(limits.into_iter().chain(kept).chain(right).collect())
+    }
+
+    /// Why nothing, or not everything, could be written to a topic, and what to do.
+    fn limits(&self, topic: &Topic) -> Option<(String, &'static str)> {
         let needed = i64::try_from(self.bytes_max + OVERHEAD - (4 << 10)).unwrap_or(i64::MAX);
         if let Some(taken) = topic.number("max.message.bytes").filter(|&taken| taken < needed) {
             let what = format!("the topic takes {taken} bytes a message, {needed} may be sent");
-            return finding(
+            return Some((
                 what,
                 "raise its max.message.bytes, or lower `message_bytes_max` in [sink]",
-            );
+            ));
         }
         let replicas = i64::try_from(topic.replicas).unwrap_or(i64::MAX);
         if let Some(needed) = topic.number("min.insync.replicas").filter(|&needed| needed > replicas) {
             let what = format!("min.insync.replicas is {needed}, but a partition has only {replicas} replicas");
-            return finding(
+            return Some((
                 what,
                 "add replicas, or lower min.insync.replicas: nothing can be written",
-            );
+            ));
         }
-        Ok(None)
+        None
     }
 }
 
@@ -255,14 +270,16 @@ impl OpenSink for Plan {
         EpochLog::new(&self.connection, &self.context.pipeline).read(&mut |_, payload| each(payload))
     }
 
-    fn check(&self) -> Result<Vec<String>, ConnectError> {
+    fn check(&self, oldest_ms: Option<i64>) -> Result<Vec<Finding>, ConnectError> {
         let admin = Admin::connect(&self.connection, "sink")?;
         let mut findings = Vec::new();
         for name in self.outputs() {
-            findings.extend(self.check_topic(&admin, &name)?);
+            findings.extend(self.check_topic(&admin, &name, oldest_ms)?);
         }
         if self.context.delivery == Delivery::ExactlyOnce {
             findings.extend(EpochLog::new(&self.connection, &self.context.pipeline).check(&admin)?);
+            let principal = self.connection.principal();
+            findings.extend(rights::of_transactional_id(&admin, &self.name(), principal.as_deref()));
         }
         Ok(findings)
     }

@@ -15,12 +15,15 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::admin::Admin;
 use super::context::{Consumer, close};
 use super::native::Intake;
 use super::options::{Connection, OPTIONS, SASL, TLS};
+use super::retention::{self, now_ms};
 use super::sorter::{Cursor, Sorter, State};
 use super::watch::{self, Notice, Watcher};
 use super::{ANSWER, explain};
+use crate::check::{Finding, SourceCheck};
 use crate::error::{ConnectError, Fault};
 use crate::records::Partition;
 use crate::source::{OpenSource, Source, SourceEvent, SourceKind, Start};
@@ -166,6 +169,27 @@ pub(super) fn consumer(connection: &Connection, name: &str) -> Result<Consumer, 
     config.create_with_context(connection.context(name))
 }
 
+impl OpenKafka {
+    /// Finds what may remove records before they are read; `oldest` has the timestamp of each topic's oldest record.
+    fn check_retention(&self, oldest: &BTreeMap<u16, i64>) -> Result<Vec<Finding>, ConnectError> {
+        let admin = Admin::connect(&self.connection, &self.purpose)?;
+        let mut findings = Vec::new();
+        for (index, name) in (0_u16..).zip(&self.topics) {
+            let topic = match admin.topic(name) {
+                Ok(Some(topic)) => topic,
+                // A topic that is missing or hidden was found already.
+                Ok(None) => continue,
+                Err(error) if error.fault == Fault::Operator => continue,
+                Err(error) => return Err(error),
+            };
+            let doubts = retention::of_input(&topic, oldest.get(&index).copied(), now_ms());
+            let warning = |(what, remedy)| Finding::Warning(admin.fault(name, what, remedy).to_string());
+            findings.extend(doubts.into_iter().map(warning));
+        }
+        Ok(findings)
+    }
+}
+
 impl OpenSource for OpenKafka {
     fn connect(&self) -> Result<Box<dyn Source>, ConnectError> {
         Ok(Box::new(self.open()?))
@@ -179,19 +203,33 @@ impl OpenSource for OpenKafka {
         self.start
     }
 
-    fn check(&self) -> Result<Vec<String>, ConnectError> {
+    fn check(&self) -> Result<SourceCheck, ConnectError> {
         let mut source = self.open()?;
         let mut findings = Vec::new();
-        let mut first = Vec::new();
+        let (mut first, mut all) = (Vec::new(), Vec::new());
         for topic in 0..self.topics.len() {
             match source.topic_partitions(topic) {
-                Ok(partitions) => first.extend(partitions.first().map(|&partition| (partition, Start::Newest))),
-                Err(error) if error.fault == Fault::Operator => findings.push(error.to_string()),
+                Ok(partitions) => {
+                    first.extend(partitions.first().map(|&partition| (partition, Start::Newest)));
+                    all.extend(partitions);
+                }
+                Err(error) if error.fault == Fault::Operator => findings.push(Finding::Error(error.to_string())),
                 Err(error) => return Err(error),
             }
         }
-        findings.extend(source.try_reading(&first)?);
-        Ok(findings)
+        let unreadable = source.try_reading(&first)?;
+        let readable = unreadable.is_empty() && self.start == Start::Oldest;
+        findings.extend(unreadable.into_iter().map(Finding::Error));
+        let oldest = if readable {
+            retention::oldest(&mut source, &all)?
+        } else {
+            BTreeMap::new()
+        };
+        findings.extend(self.check_retention(&oldest)?);
+        Ok(SourceCheck {
+            findings,
+            oldest_ms: oldest.into_values().min(),
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Delivery exactly once: outputs, epoch records and group offsets in one transaction.
+//! Delivery exactly once: outputs and epoch records in one transaction. Group offsets follow it, best effort.
 //!
 //! An abortable error aborts, and the same bytes are sent again. Whenever a commit may have been asked for and its
 //! outcome is not known, the producer is given up: a new one with the same transactional id takes ownership (which
@@ -7,14 +7,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, PurgeConfig};
-use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::at_least_once::{enqueue_outputs, set_offset};
+use super::at_least_once::enqueue_outputs;
 use super::context::{Failure, close};
 use super::epoch_log::{EpochLog, key};
+use super::group::GroupOffsets;
 use super::native::Outlet;
 use super::producer::{describe, enqueue, is_hopeless, take_failure};
 use super::sink::Plan;
@@ -46,7 +45,7 @@ enum Setback {
 pub(super) struct Transactional {
     plan: Plan,
     outlet: Option<Outlet>,
-    group: ConsumerGroupMetadata,
+    group: GroupOffsets,
     log: EpochLog,
     owner: bool,
 }
@@ -54,7 +53,8 @@ pub(super) struct Transactional {
 impl Transactional {
     pub(super) fn connect(plan: Plan) -> Result<Self, ConnectError> {
         let log = EpochLog::new(&plan.connection, &plan.context.pipeline);
-        let group = log.group()?;
+        let group = GroupOffsets::start(&plan.connection, &plan.name());
+        let group = group.map_err(|error| explain(&plan.place(), &error, None))?;
         Ok(Self {
             plan,
             outlet: None,
@@ -99,24 +99,32 @@ impl Transactional {
         let producer = outlet.producer();
         // What failed before belongs to a transaction that was aborted.
         take_failure(outlet);
+        let begun = Instant::now();
         producer.begin_transaction().map_err(|error| self.judge(&error))?;
+        let open = Instant::now();
         for unit in units {
             enqueue_outputs(&self.plan, outlet, unit).map_err(|failure| self.judge_failure(&failure))?;
             self.enqueue_record(outlet, unit)
                 .map_err(|failure| self.judge_failure(&failure))?;
         }
-        let offsets = offsets(units);
-        if offsets.count() > 0 {
-            self.send_offsets(outlet, &offsets)?;
-        }
-        self.flush(outlet, &offsets)?;
+        let queued = Instant::now();
+        self.flush(outlet)?;
+        let written = Instant::now();
         // From here on the outcome is known only by the answer.
         producer
             .commit_transaction(CALL)
             .map_err(|error| match self.judge(&error) {
                 Setback::Abort(error) => Setback::Unknown(error),
                 other => other,
-            })
+            })?;
+        tracing::trace!(
+            begin_us = us(open - begun),
+            produce_us = us(queued - open),
+            flush_us = us(written - queued),
+            commit_us = us(written.elapsed()),
+            "transaction"
+        );
+        Ok(())
     }
 
     fn enqueue_record(&self, outlet: &Outlet, unit: &Unit) -> Result<(), Failure> {
@@ -130,30 +138,14 @@ impl Transactional {
         enqueue(outlet, self.plan.log_index(), Some(0), &record)
     }
 
-    fn send_offsets(&self, outlet: &Outlet, offsets: &TopicPartitionList) -> Result<(), Setback> {
-        let sent = outlet
-            .producer()
-            .send_offsets_to_transaction(offsets, &self.group, CALL);
-        sent.map_err(|error| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::IllegalGeneration) => {
-                let what = format!("consumer group `{}` is in use by another program", self.plan.name());
-                let remedy = "stop its members: the group belongs to the pipeline of this name";
-                let error = ConnectError::new(Fault::Operator, self.plan.place(), what, remedy);
-                Setback::Stop(SinkError::Fatal(error))
-            }
-            _ => self.judge(&error),
-        })
-    }
-
-    fn flush(&self, outlet: &Outlet, offsets: &TopicPartitionList) -> Result<(), Setback> {
+    fn flush(&self, outlet: &Outlet) -> Result<(), Setback> {
         let mut looked = Instant::now();
         while !outlet.flush(Duration::from_millis(20)) {
             if let Some(failure) = take_failure(outlet) {
                 return Err(self.judge_failure(&failure));
             }
             if looked.elapsed() >= LOOK {
-                // The same offsets again change nothing; an error of the transaction shows.
-                self.send_offsets(outlet, offsets)?;
+                self.look(outlet)?;
                 looked = Instant::now();
             }
         }
@@ -161,6 +153,16 @@ impl Transactional {
             .context()
             .take_failure()
             .map_or(Ok(()), |failure| Err(self.judge_failure(&failure)))
+    }
+
+    /// Whether the open transaction has failed meanwhile. The library refuses to begin one within another by itself,
+    /// without a question to a broker: with a state error while all is well, otherwise with what has gone wrong.
+    fn look(&self, outlet: &Outlet) -> Result<(), Setback> {
+        match outlet.producer().begin_transaction() {
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => Ok(()),
+            Err(error) => Err(self.judge(&error)),
+            Ok(()) => Err(Setback::Unknown(self.internal("the transaction ended by itself"))),
+        }
     }
 
     fn judge_failure(&self, failure: &Failure) -> Setback {
@@ -269,12 +271,8 @@ impl Transactional {
     }
 }
 
-fn offsets(units: &[Unit]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (topic, partition, next) in units.iter().flat_map(|unit| &unit.offsets) {
-        set_offset(&mut list, topic, *partition, *next);
-    }
-    list
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn is_fence(code: RDKafkaErrorCode) -> bool {
@@ -298,7 +296,7 @@ impl Sink for Transactional {
         }
         loop {
             let setback = match self.attempt(units) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(setback) => setback,
             };
             let unknown = match setback {
@@ -317,10 +315,12 @@ impl Sink for Transactional {
                 Setback::Stop(error) => return Err(error),
             };
             if unknown && self.resolve(units)? {
-                return Ok(());
+                break;
             }
             thread::sleep(BACKOFF);
         }
+        self.group.publish(units);
+        Ok(())
     }
 
     fn recover(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<u64, ConnectError>) -> Result<(), SinkError> {
@@ -343,28 +343,8 @@ impl Sink for Transactional {
 
 impl Drop for Transactional {
     fn drop(&mut self) {
+        // Both end at the same time; the group is waited for when it is dropped itself.
+        self.group.end();
         close(self.outlet.take());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_newest_offset_of_a_partition_is_sent() {
-        let unit = |epoch, next| Unit {
-            epoch,
-            outputs: Vec::new(),
-            record: Vec::new(),
-            offsets: vec![("a".to_owned(), 0, next), ("a".to_owned(), 1, 7)],
-        };
-        let list = offsets(&[unit(1, 5), unit(2, 9)]);
-        let offsets: Vec<_> = list
-            .elements()
-            .iter()
-            .map(|e| (e.partition(), e.offset().to_raw()))
-            .collect();
-        assert_eq!(offsets, [(0, Some(9)), (1, Some(7))]);
     }
 }

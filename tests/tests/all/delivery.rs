@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use driftmill_tests::kafka::Broker;
 use driftmill_tests::kill::Kills;
-use driftmill_tests::proxy::{END_TXN, Proxy, Then};
+use driftmill_tests::proxy::{END_TXN, OFFSET_COMMIT, OFFSETS_IN_TXN, Proxy, Then};
 
 use crate::pipeline::{LIMIT, Pipeline};
 
@@ -99,4 +99,47 @@ fn a_lost_answer_and_a_broker_away_lose_and_repeat_nothing() {
 #[test]
 fn a_late_answer_to_a_commit_loses_and_repeats_nothing() {
     answer_lost(Then::Keep);
+}
+
+/// Group offsets are for lag tools. When a broker never answers to them, nothing waits: not the commits, and not the
+/// end.
+#[test]
+fn an_answer_to_group_offsets_that_never_comes_holds_nothing_up() {
+    let Some(broker) = Broker::shared() else { return };
+    for delivery in ["at-least-once", "exactly-once"] {
+        let Some(proxy) = Proxy::before(broker) else { return };
+        let pipeline = Pipeline::new(broker, delivery);
+        let group = format!("driftmill-{}", pipeline.name);
+        proxy.hold(OFFSET_COMMIT, u32::MAX, Then::Keep);
+        pipeline.feed(0..2000);
+        let mut daemon = pipeline.start_at(proxy.bootstrap());
+        proxy.wait_held(1, LIMIT);
+        pipeline.feed(2000..4000);
+        daemon.wait_records(4000, LIMIT);
+        daemon.wait_for("every epoch committed", LIMIT, |daemon| {
+            let metrics = daemon.metrics()?;
+            let epochs = metrics.get("driftmill_epochs_total", &[])?;
+            (metrics.get("driftmill_epoch_committed", &[])? == epochs).then_some(())
+        });
+        let status = daemon.terminate(LIMIT);
+        assert!(status.success(), "{delivery}: {status}\n{}", daemon.log());
+        for key in OFFSETS_IN_TXN {
+            assert_eq!(proxy.requests(key), 0, "{delivery}: group offsets in a transaction");
+        }
+        drop(proxy);
+        let balance = pipeline.balance();
+        eprintln!("{delivery}: {balance}");
+        assert_eq!(balance.inputs, 4000);
+        balance.assert_exactly_once();
+
+        // As soon as brokers answer, lag tools show where the pipeline stands.
+        pipeline.feed(4000..4100);
+        let mut daemon = pipeline.start();
+        daemon.wait_for("group offsets at the end", LIMIT, |_| {
+            (broker.group_lag(&group, &pipeline.topic("in")) == Some(0)).then_some(())
+        });
+        let balance = pipeline.finish(daemon);
+        assert_eq!(balance.inputs, 4100);
+        balance.assert_at_least_once();
+    }
 }

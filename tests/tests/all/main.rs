@@ -12,6 +12,7 @@ mod deploy;
 mod kills;
 mod learning;
 mod pipeline;
+mod rights;
 mod scrape;
 mod trouble;
 mod verify;
