@@ -41,7 +41,8 @@ pub enum SinkError {
 /// Writes epochs. Blocking; owned by one thread.
 pub trait Sink: Send {
     /// Writes all units in order and returns once every record is durable; in a transactional sink all of
-    /// them, their epoch records and their offsets become visible together or not at all. Temporary trouble
+    /// them and their epoch records become visible together or not at all. Offsets follow for lag tools, best effort,
+    /// and are not waited for. Temporary trouble
     /// (an abort, a broker away, an unknown outcome of a commit) is resolved inside, by sending the same
     /// bytes again only when the epoch log shows that they are not there.
     ///
@@ -69,7 +70,7 @@ pub trait Sink: Send {
 pub enum Delivery {
     /// After a crash some outputs may be written twice, none is lost.
     AtLeastOnce,
-    /// Outputs, epoch records and offsets commit in one transaction.
+    /// Outputs and epoch records commit in one transaction.
     ExactlyOnce,
 }
 

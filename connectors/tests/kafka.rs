@@ -539,29 +539,6 @@ fn after_a_failed_request_the_whole_epoch_is_sent_again() {
     assert_eq!(read_all(&mock.brokers(), "out"), ["a", "b", "c"]);
 }
 
-/// What a broker refuses when partitions join a transaction is no failed record: the library sends nothing more and
-/// waits. The sink must find out by itself, abort, and send the same epochs again.
-#[test]
-fn a_transaction_that_fails_while_it_is_written_is_sent_again() {
-    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    let log = epoch_log_topic("p");
-    let mock = Mock::start(&[("out", 1), (&log, 1)]).unwrap();
-    let (mut sink, _) = sink(&mock.brokers(), "out", "p", Delivery::ExactlyOnce);
-    sink.commit(&[unit(1, &["a"])]).unwrap();
-    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN;
-    mock.cluster()
-        .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refused]);
-    sink.commit(&[unit(2, &["b", "c"])]).unwrap();
-    assert_eq!(read_all(&mock.brokers(), "out"), ["a", "b", "c"]);
-    assert_eq!(read_all(&mock.brokers(), &log), ["epoch 1", "epoch 2"]);
-    // Missing rights are the operator's to mend.
-    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    mock.cluster()
-        .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refused]);
-    let error = fatal(sink.commit(&[unit(3, &["d"])]));
-    assert!(error.to_string().contains("rights"), "{error}");
-}
-
 /// The offset of a consumer group as Kafka's own tools ask for it; `None` when there is none.
 fn group_offset(broker: &str, pipeline: &str, topic: &str) -> Option<i64> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};

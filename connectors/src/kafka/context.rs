@@ -153,11 +153,18 @@ impl ProducerContext for Context {
         };
         let mut kept = lock(&self.0.failure);
         // A purge follows another error, whose reason says more.
-        let purged = |code| matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
-        if kept.as_ref().is_none_or(|kept| purged(kept.code) && !purged(code)) {
+        if kept
+            .as_ref()
+            .is_none_or(|kept| is_purged(kept.code) && !is_purged(code))
+        {
             *kept = Some(failure);
         }
     }
+}
+
+/// Whether the client itself has given a record up, after another error.
+pub(super) fn is_purged(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
 
 /// Drops `client` on another thread and waits a moment: a client can hang in its destructor while its broker is away.

@@ -79,10 +79,11 @@ pub(super) fn cluster_operations(client: &AdminClient<Context>) -> KafkaResult<O
     }
 }
 
-/// All entries about a transactional id: by its name, by a beginning of it, and for all.
+/// All entries about a transactional id: by its name, by a beginning of it, and for all. Empty also where there is no
+/// access control, or we may not see the lists: librdkafka 2.12 drops the error of that answer.
 ///
 /// # Errors
-/// No right to see them, no access control at all (`SecurityDisabled`), brokers that do not answer.
+/// Brokers that do not answer or do not know the question.
 pub(super) fn transactional_id_acls(client: &AdminClient<Context>, id: &str) -> KafkaResult<Vec<Acl>> {
     let name = CString::new(id)?;
     let question = Question::new(client, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBEACLS)?;

@@ -1,7 +1,7 @@
 //! Whether the user may do what the sink will do, as far as the brokers tell beforehand. Nothing is tried out: a write
 //! that is allowed would be a record, and taking a transactional id would fence its owner.
 
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaResult;
 
 use super::admin::Admin;
 use super::native_rights::{cluster_operations, topic_operations, transactional_id_acls};
@@ -15,6 +15,9 @@ pub(super) enum Operation {
     Write,
     Create,
     Delete,
+    Describe,
+    /// What brokers do among themselves.
+    ClusterAction,
     /// One that the sink does not need.
     Other,
 }
@@ -28,6 +31,8 @@ impl Operation {
             4 => Self::Write,
             5 => Self::Create,
             6 => Self::Delete,
+            8 => Self::Describe,
+            9 => Self::ClusterAction,
             _ => Self::Other,
         }
     }
@@ -39,6 +44,8 @@ impl Operation {
             Self::Write => "WRITE",
             Self::Create => "CREATE",
             Self::Delete => "DELETE",
+            Self::Describe => "DESCRIBE",
+            Self::ClusterAction => "CLUSTER_ACTION",
             Self::Other => "another right",
         }
     }
@@ -82,7 +89,8 @@ pub(super) fn of_creation(admin: &Admin, topic: &str) -> Option<Finding> {
 
 /// Finds missing rights on the transactional id; `principal` is who we are, where that is known.
 pub(super) fn of_transactional_id(admin: &Admin, id: &str, principal: Option<&str>) -> Option<Finding> {
-    let right = decide_transactional_id(transactional_id_acls(admin.client(), id), principal);
+    let acls = transactional_id_acls(admin.client(), id);
+    let right = decide_transactional_id(acls, cluster_operations(admin.client()), principal);
     let remedy = format!("see that the user has WRITE and DESCRIBE on the transactional id `{id}`");
     finding(right, |what| {
         admin
@@ -125,17 +133,28 @@ fn decide_creation(answer: KafkaResult<Option<Vec<Operation>>>) -> Right {
     }
 }
 
-fn decide_transactional_id(answer: KafkaResult<Vec<Acl>>, principal: Option<&str>) -> Right {
+/// An empty list tells nothing by itself: the library keeps to itself that there is no access control, or that we may not
+/// see the lists. What the cluster allows us tells these apart.
+fn decide_transactional_id(
+    acls: KafkaResult<Vec<Acl>>,
+    cluster: KafkaResult<Option<Vec<Operation>>>,
+    principal: Option<&str>,
+) -> Right {
     let unknown = |why: &str| Right::Unknown(format!("the right to WRITE could not be checked: {why}"));
-    let acls = match answer {
+    let acls = match acls {
         Ok(acls) => acls,
-        // Without access control everything is allowed.
-        Err(KafkaError::AdminOp(RDKafkaErrorCode::SecurityDisabled)) => return Right::Given,
-        Err(KafkaError::AdminOp(RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
-            return unknown("the user may not read access control lists (DESCRIBE on the cluster)");
-        }
         Err(error) => return unknown(&error.to_string()),
     };
+    if acls.is_empty() {
+        let allowed = cluster.ok().flatten().unwrap_or_default();
+        // Only brokers may act as brokers: either everybody may do everything here, or this is a super user.
+        if allowed.contains(&Operation::ClusterAction) {
+            return Right::Given;
+        }
+        if !allowed.contains(&Operation::Describe) {
+            return unknown("the user may not see access control lists (DESCRIBE on the cluster)");
+        }
+    }
     let Some(principal) = principal else {
         return unknown("the brokers make the user's name of its certificate");
     };
@@ -150,7 +169,7 @@ fn decide_transactional_id(answer: KafkaResult<Vec<Acl>>, principal: Option<&str
     } else if allow.iter().any(|acl| everywhere(&acl)) && deny.is_empty() {
         Right::Given
     } else if allow.is_empty() && deny.is_empty() {
-        // A super user, and a cluster that allows what no list mentions, need none.
+        // A cluster that allows what no list mentions needs none.
         unknown(&format!("no access control list mentions `{principal}`"))
     } else {
         unknown(&format!("for `{principal}` it depends on the address"))
@@ -159,6 +178,8 @@ fn decide_transactional_id(answer: KafkaResult<Vec<Acl>>, principal: Option<&str
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
     use super::*;
 
     fn failed<T>(code: RDKafkaErrorCode) -> KafkaResult<T> {
@@ -215,7 +236,8 @@ mod tests {
             operation,
             allows,
         };
-        let decide = |acls: &[Acl]| decide_transactional_id(Ok(acls.to_vec()), Some(me));
+        let seeing = || Ok(Some(vec![Operation::Describe]));
+        let decide = |acls: &[Acl]| decide_transactional_id(Ok(acls.to_vec()), seeing(), Some(me));
         let write = acl(me, "*", Operation::Write, true);
         let denied = acl("User:*", "*", Operation::All, false);
         let here = acl(me, "10.0.0.1", Operation::Write, true);
@@ -225,11 +247,20 @@ mod tests {
         assert!(unknown(&decide(&[acl("User:you", "*", Operation::Write, true)])).contains("no access control list"));
         assert!(unknown(&decide(&[acl(me, "*", Operation::Read, true)])).contains("no access control list"));
         assert!(unknown(&decide(&[here])).contains("address"));
-        let nameless = decide_transactional_id(Ok(vec![write]), None);
+        assert!(unknown(&decide(&[])).contains("no access control list"));
+        let nameless = decide_transactional_id(Ok(vec![write]), seeing(), None);
         assert!(unknown(&nameless).contains("certificate"));
-        let free = decide_transactional_id(failed(RDKafkaErrorCode::SecurityDisabled), None);
-        assert_eq!(free, Right::Given);
-        let blind = decide_transactional_id(failed(RDKafkaErrorCode::ClusterAuthorizationFailed), Some(me));
-        assert!(unknown(&blind).contains("DESCRIBE on the cluster"));
+        let free = Ok(Some(vec![Operation::Describe, Operation::ClusterAction]));
+        assert_eq!(decide_transactional_id(Ok(Vec::new()), free, None), Right::Given);
+        for blind in [
+            Ok(Some(Vec::new())),
+            Ok(None),
+            failed(RDKafkaErrorCode::UnsupportedFeature),
+        ] {
+            let right = decide_transactional_id(Ok(Vec::new()), blind, Some(me));
+            assert!(unknown(&right).contains("DESCRIBE on the cluster"));
+        }
+        let away = decide_transactional_id(failed(RDKafkaErrorCode::OperationTimedOut), seeing(), Some(me));
+        assert!(unknown(&away).contains("could not be checked"));
     }
 }

@@ -74,8 +74,8 @@ impl Component for KafkaSinkKind {
     }
 
     fn summary(&self) -> &'static str {
-        "Writes to topics of Apache Kafka 2.5 or later: with an idempotent producer, or, exactly once, outputs, epoch \
-         record and offsets in one transaction."
+        "Writes to topics of Apache Kafka 2.5 or later: with an idempotent producer, or, exactly once, outputs and epoch \
+         record in one transaction."
     }
 
     fn fields(&self) -> &'static [Field] {
@@ -143,6 +143,23 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Delivery exactly once with all defaults.
+    #[cfg(test)]
+    pub(super) fn exactly_once(connection: Connection, pipeline: &str, topic: &str) -> Self {
+        Self {
+            connection,
+            context: SinkContext {
+                pipeline: pipeline.to_owned(),
+                delivery: Delivery::ExactlyOnce,
+                dead_letters: None,
+            },
+            topic: topic.to_owned(),
+            compression: "none".to_owned(),
+            linger: Duration::ZERO,
+            bytes_max: MESSAGE_BYTES_MAX,
+        }
+    }
+
     /// Where the sink is, for errors.
     pub(super) fn place(&self) -> String {
         format!("kafka sink ({})", self.connection.brokers())

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, PurgeConfig};
 
 use super::at_least_once::enqueue_outputs;
-use super::context::{Failure, close};
+use super::context::{Failure, close, is_purged};
 use super::epoch_log::{EpochLog, key};
 use super::group::GroupOffsets;
 use super::native::Outlet;
@@ -167,6 +167,13 @@ impl Transactional {
 
     fn judge_failure(&self, failure: &Failure) -> Setback {
         let error = describe(&self.plan.place(), failure);
+        // A purge follows an error of the transaction, and that says why.
+        if is_purged(failure.code)
+            && let Some(outlet) = &self.outlet
+            && let Err(setback) = self.look(outlet)
+        {
+            return setback;
+        }
         if let Some(outlet) = &self.outlet
             && let Some((code, text)) = outlet.producer().client().fatal_error()
         {
@@ -346,5 +353,58 @@ impl Drop for Transactional {
         // Both end at the same time; the group is waited for when it is dropped itself.
         self.group.end();
         close(self.outlet.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::encoded::Encoded;
+    use crate::kafka::Connection;
+    use crate::kafka::admin::Admin;
+    use crate::kafka::mock::Mock;
+    use crate::sink::Destination;
+
+    fn unit(epoch: u64, payloads: &[&str]) -> Unit {
+        let mut outputs = Encoded::default();
+        for payload in payloads {
+            outputs.push(None, payload.as_bytes(), 0, Vec::new());
+        }
+        Unit {
+            epoch,
+            outputs: vec![(Destination::Predictions, outputs)],
+            record: vec![1],
+            offsets: Vec::new(),
+        }
+    }
+
+    /// What a broker refuses when partitions join a transaction is no failed record: the library sends nothing more and
+    /// waits. The sink must find out by itself, abort, and send the same epochs again.
+    #[test]
+    fn a_transaction_that_fails_while_it_is_written_is_sent_again() {
+        let mock = Mock::start(&[("out", 1), ("driftmill.p.epochs", 1)]).unwrap();
+        let connection = Connection::plain(&mock.brokers());
+        let refuse = |code| {
+            mock.cluster()
+                .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[code])
+        };
+        let mut sink = Transactional::connect(Plan::exactly_once(connection.clone(), "p", "out")).unwrap();
+        // The mock cannot describe a topic, so that `recover` would not come to its end.
+        sink.own(Some(OWN)).unwrap();
+        sink.owner = true;
+        sink.commit(&[unit(1, &["a"])]).unwrap();
+        refuse(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN);
+        sink.commit(&[unit(2, &["b", "c"])]).unwrap();
+        let admin = Admin::connect(&connection, "test").unwrap();
+        assert_eq!(admin.bounds("out", 0).unwrap(), (0, 3), "each record once");
+        assert_eq!(admin.bounds("driftmill.p.epochs", 0).unwrap(), (0, 2));
+        // Missing rights are the operator's to mend.
+        refuse(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+        match sink.commit(&[unit(3, &["d"])]) {
+            Err(SinkError::Fatal(error)) => assert_eq!(error.fault, Fault::Operator, "{error}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
