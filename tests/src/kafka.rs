@@ -114,6 +114,8 @@ impl Message {
 pub enum Resource<'a> {
     /// A topic by its name.
     Topic(&'a str),
+    /// A consumer group by its name.
+    Group(&'a str),
     /// The cluster.
     Cluster,
     /// A transactional id.
@@ -254,6 +256,7 @@ impl Broker {
     pub fn allow(&self, resource: Resource<'_>, operation: Operation) {
         let (kind, name) = match resource {
             Resource::Topic(name) => (2, name),
+            Resource::Group(name) => (3, name),
             Resource::Cluster => (4, "kafka-cluster"),
             Resource::TransactionalId(name) => (5, name),
         };

@@ -91,6 +91,7 @@ fn missing_rights_are_named_beforehand_and_what_cannot_be_seen_is_said() {
         }
     }
     broker.allow(Resource::Topic("in"), Operation::Read);
+    broker.allow(Resource::Group("driftmill-p-source"), Operation::Read);
     broker.allow(Resource::Topic("dead"), Operation::Write);
 
     // One output cannot be written. The epoch log may be hidden or missing; the list of the transactional id is hidden.
