@@ -161,7 +161,7 @@ pub(super) fn oldest(source: &mut dyn Source, partitions: &[Partition]) -> Resul
     let asked = Instant::now();
     while !open.is_empty() && asked.elapsed() < READING {
         let done = match source.poll(Duration::from_millis(100))? {
-            Some(SourceEvent::Records(records)) if records.len() > 0 => {
+            Some(SourceEvent::Records(records)) if !records.is_empty() => {
                 let (partition, ms) = (records.partition(), records.timestamp_ms(0));
                 if ms >= 0 && open.contains(&partition) {
                     let oldest = found.entry(partition.topic).or_insert(ms);
