@@ -4,9 +4,16 @@
 //! "DMA1"  version u32  sections  blake3 of all that stands before (32 bytes)
 //! section: name (4 bytes)  length u64  bytes
 //! LINE    lineage, a JSON object
-//! TASK    0 binary, 1 multiclass, 2 regression; classes u32; has a threshold u8; threshold f64
+//! TASK    0 binary, 1 multiclass, 2 regression, 3 anomaly; classes u32; has a threshold u8; threshold f64
 //! ENCO    columns and their encoders      (encoders/columns.rs)
 //! SCOR    name and parameters of the scorer      (scorers/)
+//! ```
+//! A model that combines members has, in place of `ENCO`,
+//! ```text
+//! TEAM    number of members u64; for each its task as in TASK, then
+//!         0 u8, columns and encoders, scorer
+//!         1 u8, scorer: the encoder is that of the member before
+//!         2 u8, members as in TEAM, combiner
 //! ```
 //! All numbers are little endian. Sections stand in this order. The hash is verified before anything else is looked
 //! at; the id of an artifact is the BLAKE3 hash of the whole file (what `b3sum` prints).
@@ -18,7 +25,7 @@ use serde_json::{Map, Value};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Task;
 use crate::encoders::ColumnsEncoder;
-use crate::model::Model;
+use crate::model::{Body, DEPTH_MAX, MEMBERS_MAX, Model};
 use crate::scorers::{read_scorer, write_scorer};
 
 /// What every artifact begins with.
@@ -73,8 +80,16 @@ impl Artifact {
             out.extend_from_slice(Value::Object(lineage.clone()).to_string().as_bytes())
         });
         section(&mut out, b"TASK", |out| write_task(model, out));
-        section(&mut out, b"ENCO", |out| model.encoder().write(out));
-        section(&mut out, b"SCOR", |out| write_scorer(model.scorer(), out));
+        match model.body() {
+            Body::Scored { encoder, scorer } => {
+                section(&mut out, b"ENCO", |out| encoder.write(out));
+                section(&mut out, b"SCOR", |out| write_scorer(scorer.as_ref(), out));
+            }
+            Body::Combined { members, combiner } => {
+                section(&mut out, b"TEAM", |out| write_members(members, out));
+                section(&mut out, b"SCOR", |out| write_scorer(combiner.as_ref(), out));
+            }
+        }
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -106,11 +121,18 @@ impl Artifact {
         }
         let lineage = read_section(&mut reader, "LINE", read_lineage)?;
         let (task, threshold) = read_section(&mut reader, "TASK", read_task)?;
-        let encoder = read_section(&mut reader, "ENCO", ColumnsEncoder::read)?;
+        let parts = if reader.clone().take(4).is_ok_and(|name| name == b"TEAM") {
+            Parts::Members(read_section(&mut reader, "TEAM", |reader| read_members(reader, 1))?)
+        } else {
+            Parts::Encoder(Arc::new(read_section(&mut reader, "ENCO", ColumnsEncoder::read)?))
+        };
         let model = read_section(&mut reader, "SCOR", |reader| {
             let scorer = read_scorer(reader)?;
-            let model = Model::new(task, Arc::new(encoder), scorer).map_err(|what| reader.error(what))?;
-            Ok(model.with_threshold(threshold))
+            let model = match parts {
+                Parts::Encoder(encoder) => Model::new(task, encoder, scorer),
+                Parts::Members(members) => Model::combined(task, members, scorer),
+            };
+            Ok(model.map_err(|what| reader.error(what))?.with_threshold(threshold))
         })?;
         reader.finish().map_err(|source| ArtifactError::Section {
             section: "SCOR",
@@ -121,6 +143,79 @@ impl Artifact {
             lineage,
         })
     }
+}
+
+/// What stands before a scorer.
+enum Parts {
+    Encoder(Arc<ColumnsEncoder>),
+    Members(Vec<Arc<Model>>),
+}
+
+/// How a member begins: with an encoder of its own, with that of the member before, or with members.
+const OWN: u8 = 0;
+const SHARED: u8 = 1;
+const TEAM: u8 = 2;
+
+/// Appends the members of a team.
+fn write_members(members: &[Arc<Model>], out: &mut Vec<u8>) {
+    out.put_u64(members.len() as u64);
+    let mut last: Option<&Arc<ColumnsEncoder>> = None;
+    for member in members {
+        write_task(member, out);
+        match member.body() {
+            Body::Scored { encoder, scorer } => {
+                if last.is_some_and(|last| Arc::ptr_eq(last, encoder)) {
+                    out.put_u8(SHARED);
+                } else {
+                    out.put_u8(OWN);
+                    out.put_block(|out| encoder.write(out));
+                }
+                last = Some(encoder);
+                write_scorer(scorer.as_ref(), out);
+            }
+            Body::Combined { members, combiner } => {
+                last = None;
+                out.put_u8(TEAM);
+                write_members(members, out);
+                write_scorer(combiner.as_ref(), out);
+            }
+        }
+    }
+}
+
+/// Reads what [`write_members`] wrote, teams in teams to [`DEPTH_MAX`].
+fn read_members(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Arc<Model>>, CodecError> {
+    let count = reader.count(15)?;
+    if count > MEMBERS_MAX || depth > DEPTH_MAX {
+        return Err(reader.error(format!("{count} members, {depth} deep, are too many")));
+    }
+    let mut members = Vec::with_capacity(count);
+    let mut last: Option<Arc<ColumnsEncoder>> = None;
+    for _ in 0..count {
+        let (task, threshold) = read_task(reader)?;
+        let parts = match (reader.u8()?, last.take()) {
+            (OWN, _) => {
+                let mut block = reader.block()?;
+                let encoder = ColumnsEncoder::read(&mut block)?;
+                block.finish()?;
+                Parts::Encoder(Arc::new(encoder))
+            }
+            (SHARED, Some(encoder)) => Parts::Encoder(encoder),
+            (TEAM, _) => Parts::Members(read_members(reader, depth + 1)?),
+            _ => return Err(reader.error("a member has neither an encoder nor members")),
+        };
+        let scorer = read_scorer(reader)?;
+        let model = match parts {
+            Parts::Encoder(encoder) => {
+                last = Some(Arc::clone(&encoder));
+                Model::new(task, encoder, scorer)
+            }
+            Parts::Members(inner) => Model::combined(task, inner, scorer),
+        };
+        let model = model.map_err(|what| reader.error(what))?.with_threshold(threshold);
+        members.push(Arc::new(model));
+    }
+    Ok(members)
 }
 
 /// Appends a section.
@@ -160,6 +255,7 @@ fn write_task(model: &Model, out: &mut Vec<u8>) {
         Task::Binary => (0, 0),
         Task::Multiclass { classes } => (1, classes),
         Task::Regression => (2, 0),
+        Task::Anomaly => (3, 0),
     };
     out.put_u8(tag);
     out.put_u32(classes);
@@ -173,6 +269,7 @@ fn read_task(reader: &mut Reader<'_>) -> Result<(Task, Option<f64>), CodecError>
         (0, 0) => Task::Binary,
         (1, classes @ 2..=CLASSES_MAX) => Task::Multiclass { classes },
         (2, 0) => Task::Regression,
+        (3, 0) => Task::Anomaly,
         (tag, classes) => return Err(reader.error(format!("{tag} with {classes} classes is not a task"))),
     };
     let threshold = match (reader.u8()?, reader.finite()?) {

@@ -17,6 +17,7 @@ pub mod learners;
 pub mod matrix;
 pub mod metrics;
 pub mod model;
+pub mod random;
 pub mod scorers;
 pub mod state;
 

@@ -2,7 +2,7 @@
 //! it is fitted on a few thousand rows since.
 
 use driftmill_config::{Document, Problems, Section};
-use driftmill_models::contracts::{Labelled, LearnerContext, Task};
+use driftmill_models::contracts::{FitStart, Labelled, LearnerContext, Task};
 use driftmill_models::dictionary::Dictionaries;
 use driftmill_models::encoders::ColumnsEncoder;
 use driftmill_models::frame::{Column, ColumnKind, ColumnSpec, Frame, MISSING};
@@ -156,11 +156,7 @@ fn fit(learner: &str, rows: &Rows, dictionaries: &Dictionaries, seed: u64) -> Mo
     let encoder = with_section(encoders, |section, problems| {
         ColumnsEncoder::from_config(section, &columns(), 0, problems)
     });
-    let context = LearnerContext {
-        task: Task::Binary,
-        encoder: &encoder,
-        seed,
-    };
+    let context = LearnerContext::new(Task::Binary, &encoder, seed);
     let weights = vec![1.0; rows.labels.len()];
     let labelled = Labelled {
         frame: &rows.frame,
@@ -170,7 +166,7 @@ fn fit(learner: &str, rows: &Rows, dictionaries: &Dictionaries, seed: u64) -> Mo
     };
     if let Some(kind) = BATCH_LEARNERS.iter().find(|kind| kind.name() == learner) {
         return with_section("", |section, problems| kind.build(section, &context, problems))
-            .fit(labelled, seed)
+            .fit(labelled, FitStart::anew(seed))
             .unwrap();
     }
     let kind = LEARNERS.iter().find(|kind| kind.name() == learner).unwrap();
@@ -188,7 +184,7 @@ fn judge(model: &Model, rows: &Rows, dictionaries: &Dictionaries) -> Worth {
     };
     let mut metrics = BinaryMetrics::new(params, &BinaryTally::new(0.5));
     for (&score, &label) in scores.iter().zip(&rows.labels) {
-        metrics.update(0, score, label, 1.0);
+        metrics.update(0, &[score], label, 1.0);
     }
     let report = metrics.total().report();
     let lost = |is: &dyn Fn(usize) -> bool| -> f64 {

@@ -1,8 +1,8 @@
 //! One drift detector of the configuration: what it watches, and what it last said.
 
-use driftmill_models::contracts::{DriftStatus, StreamDetector, Task, Verdict};
+use driftmill_models::contracts::{DriftStatus, FeatureDetector, StreamDetector, Task, Verdict};
 use driftmill_models::detectors::Detector;
-use driftmill_models::detectors::monitor::{FeatureVerdict, Monitor};
+use driftmill_models::detectors::monitor::FeatureVerdict;
 use driftmill_models::frame::{ColumnSpec, Frame};
 
 use crate::settings::{DriftSettings, LearnSettings};
@@ -22,7 +22,7 @@ pub enum WatchKind {
     /// On every feature.
     Features {
         /// The detector.
-        monitor: Box<Monitor>,
+        monitor: Box<dyn FeatureDetector>,
         /// What it last said.
         last: Vec<FeatureVerdict>,
     },
@@ -58,8 +58,8 @@ pub(super) fn all(settings: &LearnSettings, columns: &[ColumnSpec], task: Task, 
 fn kind(drift: &DriftSettings, columns: &[ColumnSpec], task: Task, seed: u64) -> Option<WatchKind> {
     Some(match drift.build(columns, task, seed)? {
         Detector::Stream(detector) => WatchKind::Loss { detector, last: None },
-        Detector::Features(params) => WatchKind::Features {
-            monitor: Box::new(Monitor::new(columns, params)),
+        Detector::Features(monitor) => WatchKind::Features {
+            monitor,
             last: Vec::new(),
         },
     })

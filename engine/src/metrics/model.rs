@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use driftmill_config::Component as _;
-use driftmill_models::metrics::{BinaryReport, METRICS, Metric, Read};
+use driftmill_models::contracts::Task;
+use driftmill_models::metrics::{METRICS, Metric};
 use prometheus::{GaugeVec, Result};
 
 use super::define::{Definer, Label, about};
 use crate::example::VersionId;
 use crate::learn::LearnHalf;
-use crate::quality::Quality;
+use crate::quality::{Quality, WindowQuality};
 use crate::state::PipelineState;
 
 /// Versions shown: the live one, the one before it, and the newest of the others.
@@ -59,12 +59,10 @@ impl Judged {
     }
 }
 
-/// Finds a metric's value.
-type Value = fn(&BinaryReport) -> f64;
-
 /// The metrics.
 pub(super) struct Models {
-    values: Vec<(Value, GaugeVec)>,
+    /// By the metric's name.
+    values: Vec<(&'static str, GaugeVec)>,
     rows: GaugeVec,
     evaluated: GaugeVec,
     window_end: GaugeVec,
@@ -74,9 +72,11 @@ impl Models {
     pub(super) fn new(add: &mut Definer<'_>) -> Result<Self> {
         let mut values = Vec::new();
         for metric in METRICS {
-            let Read::Binary(read) = metric.read else { continue };
-            let gauge = add.floats(&about(&name(metric), metric.unit, &help(metric)), OF_WINDOW)?;
-            values.push((read, gauge));
+            if metric.sums().width(Task::Binary) == 0 {
+                continue;
+            }
+            let gauge = add.floats(&about(&name(*metric), metric.unit(), &help(*metric)), OF_WINDOW)?;
+            values.push((metric.name(), gauge));
         }
         Ok(Self {
             values,
@@ -129,7 +129,7 @@ impl Models {
             }
             for (window, found) in learn.quality.windows(id, matured_until_ms) {
                 let labels = [version.name.as_str(), window.name()];
-                self.show_window(labels, &found.report);
+                self.show_window(labels, &found);
                 if let Some(end_ms) = found.end_ms {
                     self.window_end.with_label_values(&labels).set(end_ms as f64 / 1e3);
                 }
@@ -137,23 +137,23 @@ impl Models {
         }
     }
 
-    fn show_window(&self, labels: [&str; 2], report: &BinaryReport) {
-        self.rows.with_label_values(&labels).set(report.rows as f64);
-        for (read, gauge) in &self.values {
-            let value = read(report);
+    fn show_window(&self, labels: [&str; 2], found: &WindowQuality) {
+        self.rows.with_label_values(&labels).set(found.report.rows as f64);
+        for (name, gauge) in &self.values {
+            let known = found.values.iter().find(|(known, _)| known == name);
             // What the rows do not determine is no series.
-            if value.is_finite() {
-                gauge.with_label_values(&labels).set(value);
+            if let Some((_, value)) = known.filter(|(_, value)| value.is_finite()) {
+                gauge.with_label_values(&labels).set(*value);
             }
         }
     }
 }
 
-fn name(metric: &Metric) -> String {
-    format!("driftmill_model_{}_{}", metric.name().replace('-', "_"), metric.unit)
+fn name(metric: &dyn Metric) -> String {
+    format!("driftmill_model_{}_{}", metric.name().replace('-', "_"), metric.unit())
 }
 
-fn help(metric: &Metric) -> String {
+fn help(metric: &dyn Metric) -> String {
     format!("{} Absent where the rows do not determine it.", metric.summary())
 }
 

@@ -31,6 +31,8 @@ pub struct VersionQuality {
     pub version: VersionId,
     /// All its labelled rows.
     pub total: BinaryReport,
+    /// Every metric of the list over all its labelled rows; NaN where they do not determine it.
+    pub values: Vec<(&'static str, f64)>,
     /// The rows of the kept cohorts whose labels have matured.
     pub matured: BinaryReport,
     /// The kept cohorts, oldest first: prediction time in ms at which each begins, and its metrics.
@@ -75,6 +77,8 @@ pub struct WindowQuality {
     pub report: BinaryReport,
     /// Prediction time in ms at which the window's last cohort ends, where it is made of cohorts and has any.
     pub end_ms: Option<i64>,
+    /// Every metric by its name.
+    pub values: Vec<(&'static str, f64)>,
 }
 
 /// A version's first matured cohorts; they never change again.
@@ -134,7 +138,7 @@ impl Quality {
             let version = rows.versions.get(row).copied().unwrap_or_default();
             let weight = rows.weights.get(row).copied().unwrap_or(1.0);
             let time_ms = rows.time_ms.get(row).copied().unwrap_or_default();
-            self.entry(version).metrics.update(time_ms, score, label, weight);
+            self.entry(version).metrics.update(time_ms, &[score], label, weight);
         }
     }
 
@@ -183,6 +187,7 @@ impl Quality {
         let report = |(version, entry): (&VersionId, &Entry)| VersionQuality {
             version: *version,
             total: entry.metrics.total().report(),
+            values: entry.metrics.total().values().collect(),
             matured: entry.metrics.windowed(matured_until_ms).report(),
             cohorts: entry
                 .metrics
@@ -221,6 +226,7 @@ impl Quality {
         let empty = || BinaryTally::new(self.config.threshold);
         let of = |tally: &BinaryTally, end_ms| WindowQuality {
             report: tally.report(),
+            values: tally.values().collect(),
             end_ms,
         };
         let mut found = vec![

@@ -61,7 +61,7 @@ impl OnlineSettings {
         let kind = find(LEARNERS, &self.spec.learner).ok()?;
         let document = Document::parse(&self.spec.learner, &self.spec.config, &|_| None).ok()?;
         let mut problems = document.problems();
-        let context = LearnerContext { task, encoder, seed };
+        let context = LearnerContext::new(task, encoder, seed);
         kind.build(&document.root(), &context, &mut problems)
     }
 }
@@ -168,11 +168,7 @@ impl LinesReader<'_> {
     }
 
     fn learner(&self, section: &Section<'_>, name: &str, own: &[Field], problems: &mut Problems) -> Option<Checked> {
-        let context = LearnerContext {
-            task: self.task,
-            encoder: self.encoder,
-            seed: self.seed,
-        };
+        let context = LearnerContext::new(self.task, self.encoder, self.seed);
         let (line, fields) = if let Ok(kind) = find(BATCH_LEARNERS, name) {
             kind.build(section, &context, problems)?;
             (Line::Batch, kind.fields())

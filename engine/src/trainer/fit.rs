@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use driftmill_config::{Document, Problems, find};
 use driftmill_models::artifact::Artifact;
-use driftmill_models::contracts::{BatchLearner, LearnerContext, Task};
+use driftmill_models::contracts::{BatchLearner, FitStart, LearnerContext, Task};
 use driftmill_models::encoders::ColumnsEncoder;
 use driftmill_models::learners::BATCH_LEARNERS;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ pub fn fit(job: &Job, read_segment_bytes: &dyn Fn(&str) -> Result<Vec<u8>, Strin
     weigh(job.weighting, &mut rows);
     let positives = count_positives(job.task, &rows.rows.labels);
     let model = learner
-        .fit(rows.labelled(), job.seed)
+        .fit(rows.labelled(), FitStart::anew(job.seed))
         .map_err(|error| TrainError::Data(error.to_string()))?;
     let lineage = job.lineage(rows.rows.len() as u64, positives)?;
     Ok(Artifact::write(&model, &lineage))
@@ -110,11 +110,7 @@ fn build_learner(job: &Job) -> Result<Box<dyn BatchLearner>, TrainError> {
     let kind = find(BATCH_LEARNERS, &job.learner)
         .map_err(|message| TrainError::Job(format!("the job names no batch learner: {message}")))?;
     let encoder = build_encoder(job)?;
-    let context = LearnerContext {
-        task: job.task,
-        encoder: &encoder,
-        seed: job.seed,
-    };
+    let context = LearnerContext::new(job.task, &encoder, job.seed);
     let document = parse("learner_config", &job.learner_config)?;
     let mut problems = document.problems();
     document.root().check(kind.fields(), &mut problems);

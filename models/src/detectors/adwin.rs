@@ -26,6 +26,8 @@ pub const BUCKETS_MAX: usize = 5;
 const SIDE_MIN: u64 = 5;
 /// Values before the first test.
 const GRACE: u64 = 10;
+/// Values beyond are taken for it, so that no sum of squares overflows.
+const MAGNITUDE_MAX: f64 = 1e100;
 /// Sizes of buckets: up to 2^59 values in one.
 const ROWS_MAX: usize = 60;
 
@@ -313,7 +315,7 @@ impl StreamDetector for Adwin {
             return self.last;
         }
         self.taken += 1;
-        self.insert(value);
+        self.insert(value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
         if self.width < self.params.rows_min || self.width <= GRACE {
             self.last = self.verdict(DriftStatus::InsufficientData, None);
         } else if self.taken.is_multiple_of(self.params.clock) {

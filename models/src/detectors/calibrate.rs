@@ -135,7 +135,6 @@ fn distance(a: &[u32], rows: usize, b: &[u32], others: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contracts::WindowDetector;
 
     const REFERENCE: usize = 4_000;
     const WINDOW: usize = 500;

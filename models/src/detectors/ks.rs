@@ -5,15 +5,26 @@
 
 use std::borrow::Cow;
 
-use crate::contracts::{WindowDetector, WindowTest};
+/// The outcome of comparing two samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowTest {
+    /// The statistic: the largest distance of the distribution functions.
+    pub statistic: f64,
+    /// Probability of so large a statistic without a change.
+    pub p_value: f64,
+    /// Effect size in the statistic's own unit.
+    pub effect: f64,
+}
 
 /// The detector. A sample that is given sorted is not sorted again: a caller that keeps a reference sorted pays
 /// for it once.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ks;
 
-impl WindowDetector for Ks {
-    fn test(&self, reference: &[f64], current: &[f64]) -> WindowTest {
+impl Ks {
+    /// Tests `current` against `reference`, both without missing values, in any order.
+    #[must_use]
+    pub fn test(&self, reference: &[f64], current: &[f64]) -> WindowTest {
         if reference.is_empty() || current.is_empty() {
             return WindowTest {
                 statistic: 0.0,

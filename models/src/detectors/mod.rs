@@ -12,14 +12,14 @@ pub mod monitor;
 mod rows;
 pub mod shares;
 
-use crate::contracts::{Kind, StreamDetector};
+use crate::contracts::{FeatureDetector, Kind, StreamDetector};
 
 /// What an entry of [`DETECTORS`] builds.
 pub enum Detector {
     /// Watches single values.
     Stream(Box<dyn StreamDetector>),
-    /// Watches features: the parameters of a [`monitor::Monitor`].
-    Features(monitor::MonitorParams),
+    /// Watches features, those of the context that it was built in.
+    Features(Box<dyn FeatureDetector>),
 }
 
 /// Every detector that a file can name, in the order of the reference.

@@ -16,7 +16,8 @@ use super::rows::Rows;
 use super::shares::{self, ShareTest};
 use super::{fdr, ks};
 use crate::codec::{CodecError, Put, Reader};
-use crate::contracts::{BuildContext, DriftStatus, Kind, Verdict, WindowDetector};
+pub use crate::contracts::{Aspect, FeatureVerdict};
+use crate::contracts::{BuildContext, DriftStatus, FeatureDetector, Kind, Verdict};
 use crate::frame::{Column, ColumnKind, ColumnSpec, Frame, MISSING};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
 
@@ -56,31 +57,6 @@ impl Default for MonitorParams {
             seed: 0,
         }
     }
-}
-
-/// What of a feature was tested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aspect {
-    /// The distribution of its values, or the shares of its categories.
-    Values,
-    /// The share of missing values.
-    Missing,
-}
-
-/// A verdict on one aspect of a feature.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct FeatureVerdict {
-    /// Name of the feature.
-    pub feature: String,
-    /// What was tested.
-    pub aspect: Aspect,
-    /// The verdict. Its threshold is the score at which this feature alone would be significant.
-    pub verdict: Verdict,
-    /// The p-value.
-    pub p_value: f64,
-    /// The p-value adjusted for all tests made together: significant when at most the false-alarm rate.
-    pub p_adjusted: f64,
 }
 
 /// What is computed once for a reference.
@@ -124,9 +100,11 @@ impl Monitor {
             stamp: 0,
         }
     }
+}
 
+impl FeatureDetector for Monitor {
     /// Takes the rows of a frame: first into the reference until it is full, then into the window.
-    pub fn observe(&mut self, frame: &Frame) {
+    fn observe(&mut self, frame: &Frame) {
         if self.columns.is_empty() {
             return;
         }
@@ -147,13 +125,12 @@ impl Monitor {
 
     /// Whether a test is due: both samples are full, and `step_rows` rows are new. The first one is due when the
     /// window is full.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
+    fn is_due(&self) -> bool {
         self.reference.is_full() && self.window.is_full() && self.since_test >= self.params.step_rows as u64
     }
 
     /// Tests every feature now. Before both samples are full every verdict is 'insufficient data'.
-    pub fn test(&mut self) -> Vec<FeatureVerdict> {
+    fn test(&mut self) -> Vec<FeatureVerdict> {
         self.stamp += 1;
         self.since_test = 0;
         let ready = self.reference.is_full() && self.window.is_full();
@@ -171,9 +148,7 @@ impl Monitor {
         verdicts
     }
 
-    /// What is known before the first test: 'insufficient data' for every aspect of every feature.
-    #[must_use]
-    pub fn untested(&self) -> Vec<FeatureVerdict> {
+    fn untested(&self) -> Vec<FeatureVerdict> {
         let aspects = [Aspect::Values, Aspect::Missing];
         self.columns
             .iter()
@@ -182,7 +157,7 @@ impl Monitor {
     }
 
     /// The window becomes the reference; it goes on filling until it is full, then the window fills anew.
-    pub fn rebase(&mut self) {
+    fn rebase(&mut self) {
         self.stamp += 1;
         self.reference.take(&self.window, self.stamp);
         self.window.clear(self.stamp);
@@ -191,11 +166,12 @@ impl Monitor {
     }
 
     /// Rows in the reference and in the window.
-    #[must_use]
-    pub fn rows(&self) -> (usize, usize) {
+    fn rows(&self) -> (usize, usize) {
         (self.reference.len(), self.window.len())
     }
+}
 
+impl Monitor {
     fn prepare(&mut self) {
         self.prepared.clear();
         if self.reference.is_full() {
@@ -515,7 +491,7 @@ impl Kind<Detector> for KsKind {
         checks
             .iter()
             .all(|(_, holds, _)| *holds)
-            .then(|| Box::new(Detector::Features(params)))
+            .then(|| Box::new(Detector::Features(Box::new(Monitor::new(context.columns, params)))))
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use driftmill_config::{Problems, Section, find as find_component};
 
+use super::none::AsIs;
 use super::{ENCODERS, find};
 use crate::codec::{CodecError, Put, Reader};
-use crate::contracts::Encoder;
+use crate::contracts::{Encoder, Form, Input};
 use crate::dictionary::Dictionaries;
 use crate::frame::{ColumnKind, ColumnSpec, ColumnView, Frame};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
@@ -21,6 +22,8 @@ pub struct ColumnsEncoder {
     columns: Arc<[ColumnSpec]>,
     encoders: Vec<Box<dyn Encoder>>,
     width: usize,
+    /// Whether the file says how a column is encoded; a learner chooses for the others. Only while nothing was learned.
+    stated: Arc<[bool]>,
 }
 
 impl fmt::Debug for ColumnsEncoder {
@@ -38,6 +41,7 @@ impl Clone for ColumnsEncoder {
             columns: Arc::clone(&self.columns),
             encoders: self.encoders.iter().map(|encoder| encoder.copy()).collect(),
             width: self.width,
+            stated: Arc::clone(&self.stated),
         }
     }
 }
@@ -59,7 +63,11 @@ impl ColumnsEncoder {
         if encoders.len() < columns.len() || problems.len() > before {
             return None;
         }
-        let encoder = Self::new(columns.into(), encoders);
+        let mut encoder = Self::new(columns.into(), encoders);
+        encoder.stated = columns
+            .iter()
+            .map(|column| section.table(&column.name, problems).has("encode"))
+            .collect();
         if encoder.width > WIDTH_MAX {
             let message = format!(
                 "the features make {} inputs, at most {WIDTH_MAX} are possible",
@@ -75,14 +83,59 @@ impl ColumnsEncoder {
         Some(encoder)
     }
 
-    /// One encoder for each column.
-    fn new(columns: Arc<[ColumnSpec]>, encoders: Vec<Box<dyn Encoder>>) -> Self {
+    /// One encoder for each column, chosen by a learner: no file said otherwise.
+    #[must_use]
+    pub fn new(columns: Arc<[ColumnSpec]>, encoders: Vec<Box<dyn Encoder>>) -> Self {
         let width = encoders.iter().map(|encoder| encoder.width()).sum();
         Self {
+            stated: columns.iter().map(|_| true).collect(),
             columns,
             encoders,
             width,
         }
+    }
+
+    /// The same columns in the form that a learner takes; what the file states stays. It has learned nothing.
+    #[must_use]
+    pub fn in_form(&self, form: Form) -> Self {
+        let mut encoder = self.clone();
+        if form == Form::Native {
+            let open = encoder.encoders.iter_mut().zip(&*self.columns).zip(&*self.stated);
+            for ((encoder, column), _) in open.filter(|(_, stated)| !**stated) {
+                // A column of text always says how it is encoded.
+                if column.kind == ColumnKind::Number {
+                    *encoder = Box::new(AsIs { keep: true });
+                }
+            }
+            encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
+        }
+        encoder
+    }
+
+    /// The columns whose numbers a learner of this form cannot take.
+    pub fn columns_unlike(&self, form: Form) -> impl Iterator<Item = &ColumnSpec> {
+        let pairs = self.columns.iter().zip(&self.encoders);
+        pairs
+            .filter(move |(_, encoder)| {
+                let is_code = (0..encoder.width()).any(|place| encoder.input(place) != Input::Number);
+                form == Form::Scaled && (is_code || encoder.keeps_missing())
+            })
+            .map(|(column, _)| column)
+    }
+
+    /// What each number of a row is.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> {
+        let encoders = self.encoders.iter();
+        encoders.flat_map(|encoder| (0..encoder.width()).map(|place| encoder.input(place)))
+    }
+
+    /// For each column the places of its numbers in a row.
+    pub fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        self.encoders.iter().scan(0, |offset, encoder| {
+            let start = *offset;
+            *offset += encoder.width();
+            Some(start..*offset)
+        })
     }
 
     /// The feature columns, in the order in which frames hold them.
@@ -111,8 +164,33 @@ impl ColumnsEncoder {
         }
     }
 
-    /// Writes `width()` finite numbers for each of `rows`, row by row; `out` must hold as many zeros. A column that
-    /// the frame lacks encodes to zeros.
+    /// Encodes each of `rows` by what was learned before it and then learns from it where `learn` (one for each of
+    /// `rows`) says so, as [`ColumnsEncoder::encode`] and [`ColumnsEncoder::observe`] would row by row. `labels` are
+    /// those of the whole frame.
+    pub fn encode_then_observe(
+        &mut self,
+        frame: &Frame,
+        rows: Range<usize>,
+        dictionaries: &Dictionaries,
+        labels: &[f64],
+        learn: &[bool],
+        out: &mut [f64],
+    ) {
+        let (mut offset, width) = (0, self.width);
+        for (index, (encoder, values)) in self.encoders.iter_mut().zip(frame.columns()).enumerate() {
+            if let Some(out) = out.get_mut(offset..) {
+                let column = ColumnView {
+                    values,
+                    dictionary: dictionaries.get(index),
+                };
+                encoder.encode_then_observe(column, rows.clone(), labels, learn, out, width);
+            }
+            offset += encoder.width();
+        }
+    }
+
+    /// Writes `width()` numbers for each of `rows`, row by row, as [`Encoder::encode`] does; `out` must hold as many
+    /// zeros. A column that the frame lacks encodes to zeros.
     pub fn encode(&self, frame: &Frame, rows: Range<usize>, dictionaries: &Dictionaries, out: &mut [f64]) {
         let mut offset = 0;
         for (index, (encoder, values)) in self.encoders.iter().zip(frame.columns()).enumerate() {

@@ -4,6 +4,8 @@ mod columns;
 mod hash;
 mod none;
 mod one_hot;
+mod ordinal;
+mod seen;
 mod standardise;
 
 use driftmill_config::{Field, Kind, Need};
@@ -17,6 +19,7 @@ pub const ENCODERS: &[&dyn EncoderKind] = &[
     &standardise::Standardise,
     &one_hot::OneHotKind,
     &hash::HashKind,
+    &ordinal::OrdinalKind,
     &none::NoneKind,
 ];
 
@@ -29,9 +32,10 @@ pub fn find(name: &str) -> Option<&'static dyn EncoderKind> {
 /// The key that names the encoder, one of the keys of each of them.
 pub(crate) const ENCODE: Field = Field {
     name: "encode",
-    kind: Kind::OneOf(&["standardise", "one-hot", "hash", "none"]),
+    // Not a list of the names: they stand in `ENCODERS`, and nowhere a second time.
+    kind: Kind::String,
     need: Need::Optional("`standardise` for numbers; a column of text must say how it is encoded"),
-    doc: "How the column becomes numbers.",
+    doc: "How the column becomes numbers: the name of an encoder.",
 };
 
 /// The key that names the column's role; only features are encoded.

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use driftmill_config::{Component, Field, Problems, Section};
+use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::{ENCODE, ROLE};
-use crate::codec::{CodecError, Reader};
+use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, EncoderKind};
 use crate::frame::{ColumnKind, ColumnSpec, ColumnView};
 
@@ -22,15 +22,24 @@ impl Component for NoneKind {
 
     fn summary(&self) -> &'static str {
         "The number as it is, for inputs that have a scale of their own and for trees. Missing and infinite values \
-         become 0; numbers beyond ±1e30 become that."
+         become 0, or stay missing; numbers beyond ±1e30 become that."
     }
 
     fn fields(&self) -> &'static [Field] {
-        &[ENCODE, ROLE]
+        &[
+            ENCODE,
+            ROLE,
+            Field {
+                name: "missing",
+                kind: Kind::OneOf(&["zero", "keep"]),
+                need: Need::Optional("`\"zero\"`"),
+                doc: "A missing or infinite value becomes 0, or stays missing: learners that add inputs up refuse that.",
+            },
+        ]
     }
 
     fn example(&self) -> &'static str {
-        "encode = \"none\"\n"
+        "encode = \"none\"\nmissing = \"keep\"\n"
     }
 }
 
@@ -39,18 +48,33 @@ impl EncoderKind for NoneKind {
         ColumnKind::Number
     }
 
-    fn build(&self, _: &ColumnSpec, _: &Section<'_>, _: u64, _: &mut Problems) -> Option<Box<dyn Encoder>> {
-        Some(Box::new(AsIs))
+    fn build(
+        &self,
+        _column: &ColumnSpec,
+        section: &Section<'_>,
+        _seed: u64,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Encoder>> {
+        let missing = section.get_or("missing", "zero".to_owned(), problems);
+        Some(Box::new(AsIs {
+            keep: missing == "keep",
+        }))
     }
 
-    fn read(&self, _reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
-        Ok(Box::new(AsIs))
+    fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
+        match reader.u8()? {
+            keep @ (0 | 1) => Ok(Box::new(AsIs { keep: keep == 1 })),
+            other => Err(reader.error(format!("{other} is not a setting of `none`"))),
+        }
     }
 }
 
 /// Learns nothing.
 #[derive(Clone)]
-struct AsIs;
+pub(super) struct AsIs {
+    /// Whether a missing value stays missing.
+    pub(super) keep: bool,
+}
 
 impl Encoder for AsIs {
     fn format(&self) -> &'static str {
@@ -69,6 +93,8 @@ impl Encoder for AsIs {
             if let Some(place) = places.next() {
                 place[0] = if value.is_finite() {
                     value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX)
+                } else if self.keep {
+                    f64::NAN
                 } else {
                     0.0
                 };
@@ -80,10 +106,16 @@ impl Encoder for AsIs {
         0
     }
 
-    fn write(&self, _out: &mut Vec<u8>) {}
+    fn keeps_missing(&self) -> bool {
+        self.keep
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.keep));
+    }
 
     fn copy(&self) -> Box<dyn Encoder> {
-        Box::new(Self)
+        Box::new(self.clone())
     }
 
     fn bytes_max(&self) -> usize {
@@ -99,16 +131,14 @@ mod tests {
     #[test]
     fn numbers_as_they_are_and_nothing_that_is_not_finite() {
         let column = Column::F32(vec![1.5, f32::NAN, f32::NEG_INFINITY, f32::MAX]);
+        let view = ColumnView {
+            values: &column,
+            dictionary: None,
+        };
         let mut out = vec![0.0; 4];
-        AsIs.encode(
-            ColumnView {
-                values: &column,
-                dictionary: None,
-            },
-            0..4,
-            &mut out,
-            1,
-        );
+        AsIs { keep: false }.encode(view, 0..4, &mut out, 1);
         assert_eq!(out, [1.5, 0.0, 0.0, 1e30]);
+        AsIs { keep: true }.encode(view, 0..4, &mut out, 1);
+        assert!(out[0] == 1.5 && out[1].is_nan() && out[2].is_nan() && out[3] == 1e30);
     }
 }

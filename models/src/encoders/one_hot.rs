@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
+use super::seen::{CATEGORIES_MAX, Seen};
 use super::{ENCODE, ROLE};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, EncoderKind};
 use crate::frame::{Category, ColumnKind, ColumnSpec, ColumnView};
-
-/// Categories that one column may have inputs for.
-const CATEGORIES_MAX: u64 = 65_536;
-/// Bytes of a category's name that are kept, for people to read; the fingerprint tells categories apart.
-const NAME_BYTES_MAX: usize = 128;
 
 /// The entry of the list.
 pub(crate) struct OneHotKind;
@@ -90,18 +86,7 @@ impl EncoderKind for OneHotKind {
             return Err(reader.error("these are no settings of `one-hot`"));
         }
         let mut encoder = OneHot::new(max as usize, other == 1, own == 1);
-        let count = reader.count(16)?;
-        if count as u64 > max {
-            return Err(reader.error(format!("{count} categories where at most {max} are possible")));
-        }
-        let seen = Arc::make_mut(&mut encoder.seen);
-        for _ in 0..count {
-            let (fingerprint, name) = (reader.u64()?, reader.str()?);
-            if name.len() > NAME_BYTES_MAX || seen.position(fingerprint).is_some() {
-                return Err(reader.error("a category's name is too long or stands there twice"));
-            }
-            seen.push(fingerprint, name);
-        }
+        encoder.seen = Arc::new(Seen::read(reader, max as usize)?);
         Ok(Box::new(encoder))
     }
 }
@@ -114,53 +99,6 @@ struct OneHot {
     missing: bool,
     /// Shared with the published copies until it grows.
     seen: Arc<Seen>,
-}
-
-/// The categories seen so far, in order.
-#[derive(Clone, Default)]
-struct Seen {
-    fingerprints: Vec<u64>,
-    names: Vec<Box<str>>,
-    /// Open addressing by the fingerprint's low bits: position + 1, or 0. A power of two, at most half full.
-    table: Vec<u32>,
-}
-
-impl Seen {
-    /// The position of a category.
-    #[inline]
-    fn position(&self, fingerprint: u64) -> Option<usize> {
-        let mask = self.table.len().wrapping_sub(1);
-        let mut place = fingerprint as usize & mask;
-        loop {
-            let position = (*self.table.get(place)? as usize).checked_sub(1)?;
-            if self.fingerprints.get(position) == Some(&fingerprint) {
-                return Some(position);
-            }
-            place = (place + 1) & mask;
-        }
-    }
-
-    /// Adds a category that is not there.
-    fn push(&mut self, fingerprint: u64, name: &str) {
-        self.fingerprints.push(fingerprint);
-        self.names.push(name.into());
-        if self.fingerprints.len() * 2 > self.table.len() {
-            self.table = vec![0; (self.fingerprints.len() * 4).next_power_of_two()];
-            (0..self.fingerprints.len()).for_each(|position| self.enter(position));
-        } else {
-            self.enter(self.fingerprints.len() - 1);
-        }
-    }
-
-    /// Enters a position into the table.
-    fn enter(&mut self, position: usize) {
-        let mask = self.table.len() - 1;
-        let mut place = self.fingerprints[position] as usize & mask;
-        while self.table[place] != 0 {
-            place = (place + 1) & mask;
-        }
-        self.table[place] = position as u32 + 1;
-    }
 }
 
 impl OneHot {
@@ -176,7 +114,7 @@ impl OneHot {
 
     /// The input that a category sets. Behind the categories stand the input of the others and that of the missing.
     #[inline]
-    fn input(&self, category: Category) -> Option<usize> {
+    fn place_of(&self, category: Category) -> Option<usize> {
         let position = match category {
             Category::Missing => return self.missing.then_some(self.max + usize::from(self.other)),
             Category::Unknown => None,
@@ -184,11 +122,6 @@ impl OneHot {
         };
         position.or_else(|| self.other.then_some(self.max))
     }
-}
-
-/// The beginning of a name, cut where a character ends.
-fn short(name: &str) -> &str {
-    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
 impl Encoder for OneHot {
@@ -201,21 +134,14 @@ impl Encoder for OneHot {
     }
 
     fn observe(&mut self, column: ColumnView<'_>, row: usize, _label: f64) {
-        if self.seen.fingerprints.len() >= self.max {
-            return;
-        }
-        if let Category::Known(fingerprint) = column.category_at(row)
-            && self.seen.position(fingerprint).is_none()
-        {
-            Arc::make_mut(&mut self.seen).push(fingerprint, short(column.text(row).unwrap_or_default()));
-        }
+        Seen::observe(&mut self.seen, self.max, column, row);
     }
 
     fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
         let mut places = out.chunks_mut(stride.max(1));
         column.categories(rows, |_, category| {
             if let Some(place) = places.next()
-                && let Some(input) = self.input(category).and_then(|input| place.get_mut(input))
+                && let Some(input) = self.place_of(category).and_then(|input| place.get_mut(input))
             {
                 *input = 1.0;
             }
@@ -223,18 +149,14 @@ impl Encoder for OneHot {
     }
 
     fn stamp(&self) -> u64 {
-        self.seen.fingerprints.len() as u64
+        self.seen.len() as u64
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u64(self.max as u64);
         out.put_u8(u8::from(self.other));
         out.put_u8(u8::from(self.missing));
-        out.put_u64(self.seen.fingerprints.len() as u64);
-        for (&fingerprint, name) in self.seen.fingerprints.iter().zip(&self.seen.names) {
-            out.put_u64(fingerprint);
-            out.put_str(name);
-        }
+        self.seen.write(out);
     }
 
     fn copy(&self) -> Box<dyn Encoder> {
@@ -242,8 +164,7 @@ impl Encoder for OneHot {
     }
 
     fn bytes_max(&self) -> usize {
-        // Fingerprint, name with its pointer, and at most eight places of the table; vectors may hold twice as much.
-        size_of::<Self>() + self.max * (2 * (8 + 16) + NAME_BYTES_MAX + 8 * 4)
+        size_of::<Self>() + Seen::bytes_max(self.max)
     }
 }
 
@@ -329,13 +250,13 @@ mod tests {
         let mut encoder = OneHot::new(4, true, true);
         observe(&mut encoder, &dictionary, codes.clone());
         assert_eq!(ones(&encoder, &dictionary, codes), [Some(0), Some(1)]);
-        assert_eq!(encoder.seen.names[1].len(), 128);
+        assert_eq!(encoder.seen.name(1).map(str::len), Some(128));
         let mut bytes = Vec::new();
         encoder.write(&mut bytes);
         let read = OneHotKind.read(&mut Reader::new(&bytes)).unwrap();
         let mut again = Vec::new();
         read.write(&mut again);
         assert_eq!(bytes, again);
-        assert_eq!(encoder.seen.fingerprints[0], fingerprint(&long));
+        assert_eq!(encoder.seen.position(fingerprint(&long)), Some(0));
     }
 }

@@ -9,7 +9,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linear::logistic_regression::{LogisticRegression, LogisticRegressionParameters};
 
 use super::rows::{TrainingSet, guarded};
-use crate::contracts::{BatchLearner, FitError, Labelled, LearnerContext, LearnerKind, Task};
+use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::matrix::Matrix;
 use crate::model::Model;
@@ -76,7 +76,7 @@ impl LearnerKind<dyn BatchLearner> for LogisticRegressionKind {
                 None,
             );
         }
-        if context.task == Task::Regression {
+        if matches!(context.task, Task::Regression | Task::Anomaly) {
             let help = "`logistic-regression` learns binary and multiclass tasks".to_owned();
             problems.push(
                 section.span(),
@@ -86,7 +86,7 @@ impl LearnerKind<dyn BatchLearner> for LogisticRegressionKind {
         }
         let fit = Fit {
             task: context.task,
-            encoder: context.encoder.clone(),
+            encoder: context.encoder(Form::Scaled, section, problems)?,
             l2,
             rows_max,
         };
@@ -138,8 +138,8 @@ fn convert(fitted: &Fitted, task: Task) -> Result<Linear, FitError> {
 }
 
 impl BatchLearner for Fit {
-    fn fit(&self, rows: Labelled<'_>, seed: u64) -> Result<Model, FitError> {
-        let set = TrainingSet::new(rows, &self.encoder, self.task, self.rows_max, seed)?;
+    fn fit(&self, rows: Labelled<'_>, start: FitStart<'_>) -> Result<Model, FitError> {
+        let set = TrainingSet::new(rows, &self.encoder, self.task, self.rows_max, start.seed)?;
         let scorer = convert(&fit(&set.x, &set.y, self.l2)?, self.task)?;
         Model::new(self.task, Arc::new(set.encoder), Arc::new(scorer)).map_err(FitError)
     }

@@ -8,6 +8,8 @@ mod sgd_logistic;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
 
+pub(crate) use rows::usable;
+
 /// All learners that learn row by row, in the order of the reference.
 pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[&sgd_logistic::SgdLogisticKind];
 

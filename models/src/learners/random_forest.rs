@@ -15,7 +15,7 @@ use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, Rand
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use super::rows::{TrainingSet, guarded};
-use crate::contracts::{BatchLearner, FitError, Labelled, LearnerContext, LearnerKind, Task};
+use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::matrix::Matrix;
 use crate::model::Model;
@@ -83,6 +83,8 @@ impl LearnerKind<dyn BatchLearner> for RandomForestKind {
         problems: &mut Problems,
     ) -> Option<Box<dyn BatchLearner>> {
         let before = problems.len();
+        // smartcore's trees know neither missing values nor categories.
+        let encoder = context.encoder(Form::Scaled, section, problems)?;
         let mut bounded = |key: &str, default: usize, min: usize, max: usize| {
             let value = section.get_or(key, default, problems);
             if !(min..=max).contains(&value) {
@@ -99,7 +101,7 @@ impl LearnerKind<dyn BatchLearner> for RandomForestKind {
             depth_max: bounded("depth_max", 12, 1, 64) as u16,
             leaf_rows_min: bounded("leaf_rows_min", 5, 1, 1_000_000),
             rows_max: bounded("rows_max", 20_000, 2, 1_000_000),
-            encoder: context.encoder.clone(),
+            encoder,
         };
         if context.task != Task::Binary {
             let help = "`random-forest` learns binary tasks".to_owned();
@@ -285,7 +287,8 @@ fn platt(points: &[(f64, f64)]) -> (f64, f64) {
 }
 
 impl BatchLearner for Fit {
-    fn fit(&self, rows: Labelled<'_>, seed: u64) -> Result<Model, FitError> {
+    fn fit(&self, rows: Labelled<'_>, start: FitStart<'_>) -> Result<Model, FitError> {
+        let seed = start.seed;
         let set = TrainingSet::new(rows, &self.encoder, Task::Binary, self.rows_max, seed)?;
         let parameters = RandomForestClassifierParameters::default()
             .with_n_trees(self.trees)

@@ -15,6 +15,7 @@ pub(crate) fn usable(task: Task, label: f64, weight: f64) -> bool {
         Task::Binary => label == 0.0 || label == 1.0,
         Task::Multiclass { classes } => label.fract() == 0.0 && (0.0..f64::from(classes)).contains(&label),
         Task::Regression => label.is_finite(),
+        Task::Anomaly => true,
     };
     label_fits && weight.is_finite() && weight > 0.0
 }
@@ -65,7 +66,7 @@ impl TrainingSet {
 fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> {
     let classes = match task {
         Task::Multiclass { classes } => classes,
-        Task::Binary | Task::Regression => 2,
+        Task::Binary | Task::Regression | Task::Anomaly => 2,
     };
     if y.is_empty() {
         return Err(FitError(format!(

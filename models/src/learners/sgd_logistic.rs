@@ -10,14 +10,18 @@ use driftmill_config::{ByteSize, Component, Field, Kind, Need, Problems, Section
 
 use super::rows::usable;
 use crate::codec::{CodecError, Put};
-use crate::contracts::{Labelled, Learner, LearnerContext, LearnerKind, Task};
+use crate::contracts::{Form, Labelled, Learner, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
+use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::scorers::linear::{Linear, Link, logistic};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
 /// Prefix of the encoder's chunks.
 const ENCODER: &str = "encoder/";
+/// Numbers that are encoded at a time, and rows at most.
+const BLOCK_NUMBERS: usize = 4096;
+const BLOCK_ROWS: usize = 128;
 /// Largest curvature of the logistic loss along its sum.
 const CURVATURE_MAX: f64 = 0.25;
 
@@ -78,7 +82,7 @@ impl LearnerKind<dyn Learner> for SgdLogisticKind {
         let before = problems.len();
         let rate = section.get_or("rate", 0.01, problems);
         let l2 = section.get_or("l2", 0.0, problems);
-        let memory_max = section.get_or("memory_max", ByteSize(64 << 20), problems);
+        let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
         if !(rate > 0.0 && rate <= 10.0) {
             problems.push(
                 section.key_span("rate"),
@@ -97,7 +101,7 @@ impl LearnerKind<dyn Learner> for SgdLogisticKind {
                 Some(help),
             );
         }
-        let learner = SgdLogistic::new(context.encoder.clone(), rate, l2);
+        let learner = SgdLogistic::new(context.encoder(Form::Scaled, section, problems)?, rate, l2);
         if learner.bytes() as u64 > memory_max.0 {
             let message = format!(
                 "`sgd-logistic` needs {} bytes for these features, more than `memory_max`",
@@ -118,9 +122,9 @@ pub(crate) struct SgdLogistic {
     weights: Vec<f64>,
     intercept: f64,
     seen: u64,
-    /// The encoded row, all zeros between rows.
-    row: Vec<f64>,
-    /// Places in `row` that are not 0.
+    /// A few encoded rows.
+    block: Matrix,
+    /// Places in the present row that are not 0.
     active: Vec<u32>,
 }
 
@@ -128,60 +132,52 @@ impl SgdLogistic {
     /// Has learned nothing.
     pub(crate) fn new(encoder: ColumnsEncoder, rate: f64, l2: f64) -> Self {
         let width = encoder.width();
-        let (weights, row) = (vec![0.0; width], vec![0.0; width]);
         Self {
             rate,
             l2,
             encoder,
-            weights,
+            weights: vec![0.0; width],
             intercept: 0.0,
             seen: 0,
-            row,
+            block: Matrix::new(),
             active: Vec::with_capacity(width),
         }
     }
 
-    /// Encodes a row by what is known before it.
-    fn encode(&mut self, rows: &Labelled<'_>, row: usize) {
-        self.encoder
-            .encode(rows.frame, row..row + 1, rows.dictionaries, &mut self.row);
+    /// Rows that are encoded at a time.
+    fn block_rows(&self) -> usize {
+        (BLOCK_NUMBERS / self.weights.len().max(1)).clamp(1, BLOCK_ROWS)
+    }
+
+    /// Finds the places that are not 0.
+    fn activate(&mut self, row: &[f64]) {
         self.active.clear();
-        let places = self.row.iter().enumerate().filter(|(_, x)| **x != 0.0);
+        let places = row.iter().enumerate().filter(|(_, x)| **x != 0.0);
         self.active.extend(places.map(|(place, _)| place as u32));
     }
 
-    /// The probability of class 1 for the encoded row: to the bit what the published model would say.
-    fn predict(&self) -> f64 {
+    /// The probability of class 1: to the bit what the published model would say.
+    fn predict(&self, row: &[f64]) -> f64 {
         let sum = self.active.iter().fold(0.0, |sum, &place| {
             let place = place as usize;
-            sum + self.weights[place] * self.row[place]
+            sum + self.weights[place] * row[place]
         });
         logistic(sum + self.intercept)
     }
 
-    /// Takes a step for the encoded row.
-    fn step(&mut self, prediction: f64, label: f64, weight: f64) {
-        let square: f64 = 1.0
-            + self
-                .active
-                .iter()
-                .map(|&place| self.row[place as usize].powi(2))
-                .sum::<f64>();
+    /// Takes a step.
+    fn step(&mut self, row: &[f64], prediction: f64, label: f64, weight: f64) {
+        let squares = self.active.iter().map(|&place| row[place as usize].powi(2));
+        let square: f64 = 1.0 + squares.sum::<f64>();
         let rate = self.rate * weight.min(1e6);
         let step = rate / (1.0 + rate * square * CURVATURE_MAX);
         let error = prediction - label;
         for &place in &self.active {
             let place = place as usize;
-            self.weights[place] -= step * error * self.row[place] + step * self.l2 * self.weights[place];
+            self.weights[place] -= step * error * row[place] + step * self.l2 * self.weights[place];
         }
         self.intercept -= step * error;
-    }
-
-    /// Makes the row zeros again.
-    fn clear(&mut self) {
-        for &place in &self.active {
-            self.row[place as usize] = 0.0;
-        }
+        self.seen += 1;
     }
 
     /// Reads the chunk of the weights.
@@ -201,24 +197,33 @@ impl Learner for SgdLogistic {
         if let Some(predictions) = predictions.as_deref_mut() {
             predictions.clear();
         }
-        let pairs = rows.labels.iter().zip(rows.weights).take(rows.frame.rows()).enumerate();
-        for (row, (&label, &weight)) in pairs {
-            let learn = usable(Task::Binary, label, weight);
-            if !learn && predictions.is_none() {
-                continue;
+        let pairs = rows.labels.iter().zip(rows.weights).take(rows.frame.rows());
+        let learn: Vec<bool> = pairs.map(|(y, w)| usable(Task::Binary, *y, *w)).collect();
+        let mut block = std::mem::take(&mut self.block);
+        for start in (0..learn.len()).step_by(self.block_rows()) {
+            let places = start..learn.len().min(start + self.block_rows());
+            block.reset(places.len(), self.weights.len());
+            // Encoders know nothing of the weights: a block is encoded as it would be row by row.
+            self.encoder.encode_then_observe(
+                rows.frame,
+                places.clone(),
+                rows.dictionaries,
+                rows.labels,
+                &learn[places.clone()],
+                block.values_mut(),
+            );
+            for (place, row) in places.zip(block.iter()) {
+                self.activate(row);
+                let prediction = self.predict(row);
+                if let Some(predictions) = predictions.as_deref_mut() {
+                    predictions.push(prediction);
+                }
+                if learn[place] {
+                    self.step(row, prediction, rows.labels[place], rows.weights[place]);
+                }
             }
-            self.encode(&rows, row);
-            let prediction = self.predict();
-            if let Some(predictions) = predictions.as_deref_mut() {
-                predictions.push(prediction);
-            }
-            if learn {
-                self.step(prediction, label, weight);
-                self.encoder.observe(rows.frame, row, rows.dictionaries, label);
-                self.seen += 1;
-            }
-            self.clear();
         }
+        self.block = block;
     }
 
     fn seen(&self) -> u64 {
@@ -236,7 +241,8 @@ impl Learner for SgdLogistic {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.weights.len() * (8 + 8 + 4) + self.encoder.bytes_max()
+        let width = self.weights.len();
+        size_of::<Self>() + width * (8 + 4 + 8 * self.block_rows()) + self.encoder.bytes_max()
     }
 }
 

@@ -5,8 +5,13 @@
 //! negative) pairs that fall into one bin, below 0.001 on smooth scores; average precision reads precision at
 //! the end of each bin, and on smooth scores is low by less than 0.005.
 
+use driftmill_config::{Component, Field};
+
 use super::cohorts::Tally;
-use crate::codec::{CodecError, Put, Reader};
+use super::evaluation::Evaluation;
+use super::{Better, Metric, Row, Setting, Sums};
+use crate::codec::{CodecError, Reader};
+use crate::contracts::Task;
 
 /// Bins of the histogram of scores.
 pub const BINS: usize = 512;
@@ -17,23 +22,215 @@ const PER_LOGIT: f64 = 16.0;
 /// Probabilities are clipped to `[CLIP, 1 − CLIP]` for the log loss, as one certain error would be infinite.
 const CLIP: f64 = 1e-15;
 
-/// Sums over labelled, scored rows. About 9 KiB, whatever the number of rows.
+/// Where each sum stands.
+const ROWS: usize = 0;
+const POSITIVES: usize = 1;
+const WEIGHT: usize = 2;
+const POSITIVE_WEIGHT: usize = 3;
+const LOG_LOSSES: usize = 4;
+const BRIER_LOSSES: usize = 5;
+const CORRECT: usize = 6;
+const ALERTS: usize = 7;
+/// Weight of negative and of positive rows in each bin of scores.
+const HISTOGRAM: usize = 8;
+/// Weight, sum of scores, sum of labels of each group of scores.
+const GROUP: usize = HISTOGRAM + 2 * BINS;
+const WIDTH: usize = GROUP + 3 * GROUPS;
+
+/// The sums of all metrics of probabilities of class 1. About 9 KiB, whatever the number of rows.
+pub struct BinarySums;
+
+impl Sums for BinarySums {
+    fn name(&self) -> &'static str {
+        "binary"
+    }
+
+    fn width(&self, task: Task) -> usize {
+        match task {
+            Task::Binary | Task::Anomaly => WIDTH,
+            Task::Multiclass { .. } | Task::Regression => 0,
+        }
+    }
+
+    fn add(&self, setting: &Setting, row: &Row<'_>, sums: &mut [f64]) {
+        let (score, label, weight) = (row.scores[0], row.label, row.weight);
+        let positive = label > 0.5;
+        let clipped = score.clamp(CLIP, 1.0 - CLIP);
+        let (log, log_other) = (clipped.ln(), (-clipped).ln_1p());
+        let alert = score >= setting.threshold;
+        sums[ROWS] += 1.0;
+        sums[POSITIVES] += f64::from(u8::from(positive));
+        sums[WEIGHT] += weight;
+        sums[POSITIVE_WEIGHT] += weight * label;
+        sums[LOG_LOSSES] -= weight * if positive { log } else { log_other };
+        sums[BRIER_LOSSES] += weight * (score - label) * (score - label);
+        sums[CORRECT] += if alert == positive { weight } else { 0.0 };
+        sums[ALERTS] += if alert { weight } else { 0.0 };
+        // A float becomes the nearest integer of the range: never out of bounds.
+        let bin = ((log - log_other) * PER_LOGIT + BINS as f64 / 2.0) as usize;
+        sums[HISTOGRAM + 2 * bin.min(BINS - 1) + usize::from(positive)] += weight;
+        let group = GROUP + 3 * ((score * GROUPS as f64) as usize).min(GROUPS - 1);
+        for (slot, value) in sums[group..].iter_mut().zip([weight, weight * score, weight * label]) {
+            *slot += value;
+        }
+    }
+}
+
+/// A metric of probabilities of class 1.
+pub struct BinaryMetric {
+    name: &'static str,
+    summary: &'static str,
+    unit: &'static str,
+    better: Better,
+    value: fn(&[f64]) -> f64,
+}
+
+impl Component for BinaryMetric {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        &[]
+    }
+
+    fn example(&self) -> &'static str {
+        ""
+    }
+}
+
+impl Metric for BinaryMetric {
+    fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    fn better(&self) -> Better {
+        self.better
+    }
+
+    fn sums(&self) -> &'static dyn Sums {
+        &BinarySums
+    }
+
+    fn value(&self, _setting: &Setting, sums: &[f64]) -> f64 {
+        (self.value)(sums)
+    }
+}
+
+/// Most metrics are shares.
+const fn ratio(name: &'static str, better: Better, value: fn(&[f64]) -> f64, summary: &'static str) -> BinaryMetric {
+    BinaryMetric {
+        name,
+        summary,
+        unit: "ratio",
+        better,
+        value,
+    }
+}
+
+/// Mean log loss.
+pub static LOG_LOSS: BinaryMetric = BinaryMetric {
+    name: "log-loss",
+    summary: "Mean negative logarithm of the probability given to the true class.",
+    unit: "nats",
+    better: Better::Lower,
+    value: |sums| sums[LOG_LOSSES] / sums[WEIGHT],
+};
+/// Mean Brier loss.
+pub static BRIER: BinaryMetric = ratio(
+    "brier",
+    Better::Lower,
+    |sums| sums[BRIER_LOSSES] / sums[WEIGHT],
+    "Mean squared difference of probability and label.",
+);
+/// Accuracy at the threshold.
+pub static ACCURACY: BinaryMetric = ratio(
+    "accuracy",
+    Better::Higher,
+    |sums| sums[CORRECT] / sums[WEIGHT],
+    "Share of rows on the right side of the decision threshold.",
+);
+/// Accuracy of the more frequent class.
+pub static MAJORITY_ACCURACY: BinaryMetric = ratio(
+    "majority-accuracy",
+    Better::Neither,
+    |sums| {
+        let base_rate = sums[POSITIVE_WEIGHT] / sums[WEIGHT];
+        if base_rate > 0.5 { base_rate } else { 1.0 - base_rate }
+    },
+    "Accuracy of always answering the more frequent class of the same rows.",
+);
+/// Share of positives.
+pub static BASE_RATE: BinaryMetric = ratio(
+    "base-rate",
+    Better::Neither,
+    |sums| sums[POSITIVE_WEIGHT] / sums[WEIGHT],
+    "Share of positive labels.",
+);
+/// Share of alerts.
+pub static ALERT_RATE: BinaryMetric = ratio(
+    "alert-rate",
+    Better::Neither,
+    |sums| sums[ALERTS] / sums[WEIGHT],
+    "Share of rows whose score reaches the decision threshold.",
+);
+/// Area under the receiver operating characteristic.
+pub static ROC_AUC: BinaryMetric = ratio(
+    "roc-auc",
+    Better::Higher,
+    |sums| ranks(sums).0,
+    "Probability that a positive row scores above a negative one.",
+);
+/// Average precision.
+pub static PR_AUC: BinaryMetric = ratio(
+    "pr-auc",
+    Better::Higher,
+    |sums| ranks(sums).1,
+    "Average precision: precision averaged over recall.",
+);
+/// Expected calibration error.
+pub static CALIBRATION_ERROR: BinaryMetric = ratio(
+    "calibration-error",
+    Better::Lower,
+    calibration_error,
+    "Expected calibration error over 15 bins of equal width (Guo et al. 2017).",
+);
+
+/// ROC AUC and average precision in one walk from the highest scores down.
+fn ranks(sums: &[f64]) -> (f64, f64) {
+    let bins = sums[HISTOGRAM..GROUP].as_chunks::<2>().0;
+    let positives: f64 = bins.iter().map(|bin| bin[1]).sum();
+    let negatives: f64 = bins.iter().map(|bin| bin[0]).sum();
+    let (mut above, mut false_above, mut area, mut precision) = (0.0, 0.0, 0.0, 0.0);
+    for [negative, positive] in bins.iter().rev() {
+        area += negative * (above + positive / 2.0);
+        above += positive;
+        false_above += negative;
+        if *positive > 0.0 {
+            precision += positive * above / (above + false_above);
+        }
+    }
+    (area / (positives * negatives), precision / positives)
+}
+
+fn calibration_error(sums: &[f64]) -> f64 {
+    let groups = sums[GROUP..WIDTH].as_chunks::<3>().0;
+    groups
+        .iter()
+        .map(|[_, scores, labels]| (scores - labels).abs())
+        .sum::<f64>()
+        / sums[WEIGHT]
+}
+
+/// All metrics of a binary task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BinaryTally {
+    evaluation: Evaluation,
     threshold: f64,
-    rows: u64,
-    positives: u64,
-    invalid: u64,
-    weight: f64,
-    positive_weight: f64,
-    log_loss: f64,
-    brier: f64,
-    correct: f64,
-    alerts: f64,
-    /// Weight of negative and of positive rows in each bin of scores.
-    histogram: Vec<[f64; 2]>,
-    /// Weight, sum of scores, sum of labels of each group of scores.
-    groups: [[f64; 3]; GROUPS],
 }
 
 /// The metrics of a tally. Those that the rows do not determine (no rows, one class only) are NaN.
@@ -78,50 +275,25 @@ impl BinaryTally {
     /// No rows; a score of at least `threshold` is an answer of 1.
     #[must_use]
     pub fn new(threshold: f64) -> Self {
-        Self {
+        let setting = Setting {
+            task: Task::Binary,
             threshold,
-            rows: 0,
-            positives: 0,
-            invalid: 0,
-            weight: 0.0,
-            positive_weight: 0.0,
-            log_loss: 0.0,
-            brier: 0.0,
-            correct: 0.0,
-            alerts: 0.0,
-            histogram: vec![[0.0; 2]; BINS],
-            groups: [[0.0; 3]; GROUPS],
+        };
+        Self {
+            evaluation: Evaluation::of_task(setting),
+            threshold,
         }
     }
 
     /// Rows that count.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.evaluation.rows()
     }
 
-    /// ROC AUC and average precision in one walk from the highest scores down.
-    fn ranks(&self) -> (f64, f64) {
-        let positives: f64 = self.histogram.iter().map(|bin| bin[1]).sum();
-        let negatives: f64 = self.histogram.iter().map(|bin| bin[0]).sum();
-        let (mut above, mut false_above, mut area, mut precision) = (0.0, 0.0, 0.0, 0.0);
-        for [negative, positive] in self.histogram.iter().rev() {
-            area += negative * (above + positive / 2.0);
-            above += positive;
-            false_above += negative;
-            if *positive > 0.0 {
-                precision += positive * above / (above + false_above);
-            }
-        }
-        (area / (positives * negatives), precision / positives)
-    }
-
-    fn calibration_error(&self) -> f64 {
-        self.groups
-            .iter()
-            .map(|[_, scores, labels]| (scores - labels).abs())
-            .sum::<f64>()
-            / self.weight
+    /// Every metric of the list that answers binary tasks, those too that the report has no field for.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.evaluation.values()
     }
 }
 
@@ -129,125 +301,53 @@ impl Tally for BinaryTally {
     type Report = BinaryReport;
 
     fn empty(&self) -> Self {
-        Self::new(self.threshold)
+        Self {
+            evaluation: self.evaluation.empty(),
+            threshold: self.threshold,
+        }
     }
 
-    fn update(&mut self, score: f64, label: f64, weight: f64) {
-        let usable = (0.0..=1.0).contains(&score) && (label == 0.0 || label == 1.0) && weight > 0.0;
-        if !usable || !weight.is_finite() {
-            self.invalid += 1;
-            return;
-        }
-        let positive = label > 0.5;
-        let clipped = score.clamp(CLIP, 1.0 - CLIP);
-        let (log, log_other) = (clipped.ln(), (-clipped).ln_1p());
-        let alert = score >= self.threshold;
-        self.rows += 1;
-        self.positives += u64::from(positive);
-        self.weight += weight;
-        self.positive_weight += weight * label;
-        self.log_loss -= weight * if positive { log } else { log_other };
-        self.brier += weight * (score - label) * (score - label);
-        self.correct += if alert == positive { weight } else { 0.0 };
-        self.alerts += if alert { weight } else { 0.0 };
-        // A float becomes the nearest integer of the range: never out of bounds.
-        let bin = ((log - log_other) * PER_LOGIT + BINS as f64 / 2.0) as usize;
-        self.histogram[bin.min(BINS - 1)][usize::from(positive)] += weight;
-        let group = &mut self.groups[((score * GROUPS as f64) as usize).min(GROUPS - 1)];
-        for (slot, value) in group.iter_mut().zip([weight, weight * score, weight * label]) {
-            *slot += value;
-        }
+    fn update(&mut self, row: &Row<'_>) {
+        self.evaluation.update(row);
     }
 
     fn merge(&mut self, other: &Self) {
-        self.rows += other.rows;
-        self.positives += other.positives;
-        self.invalid += other.invalid;
-        self.weight += other.weight;
-        self.positive_weight += other.positive_weight;
-        self.log_loss += other.log_loss;
-        self.brier += other.brier;
-        self.correct += other.correct;
-        self.alerts += other.alerts;
-        let mine = self
-            .histogram
-            .as_flattened_mut()
-            .iter_mut()
-            .chain(self.groups.as_flattened_mut());
-        let others = other.histogram.as_flattened().iter().chain(other.groups.as_flattened());
-        for (slot, value) in mine.zip(others) {
-            *slot += value;
-        }
+        self.evaluation.merge(&other.evaluation);
     }
 
     fn stamp(&self) -> u64 {
-        self.rows + self.invalid
+        self.evaluation.stamp()
     }
 
     fn report(&self) -> BinaryReport {
-        let (roc_auc, pr_auc) = self.ranks();
-        let base_rate = self.positive_weight / self.weight;
+        let sums = self.evaluation.sums_of(&BinarySums);
+        let (roc_auc, pr_auc) = ranks(sums);
         BinaryReport {
-            rows: self.rows,
-            positives: self.positives,
-            invalid: self.invalid,
-            log_loss: self.log_loss / self.weight,
-            brier: self.brier / self.weight,
-            accuracy: self.correct / self.weight,
-            majority_accuracy: if base_rate > 0.5 { base_rate } else { 1.0 - base_rate },
-            base_rate,
-            alert_rate: self.alerts / self.weight,
+            rows: self.evaluation.rows(),
+            positives: sums[POSITIVES] as u64,
+            invalid: self.evaluation.invalid(),
+            log_loss: (LOG_LOSS.value)(sums),
+            brier: (BRIER.value)(sums),
+            accuracy: (ACCURACY.value)(sums),
+            majority_accuracy: (MAJORITY_ACCURACY.value)(sums),
+            base_rate: (BASE_RATE.value)(sums),
+            alert_rate: (ALERT_RATE.value)(sums),
             roc_auc,
             pr_auc,
-            calibration_error: self.calibration_error(),
+            calibration_error: calibration_error(sums),
             threshold: self.threshold,
         }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.rows);
-        out.put_u64(self.positives);
-        out.put_u64(self.invalid);
-        for value in [
-            self.weight,
-            self.positive_weight,
-            self.log_loss,
-            self.brier,
-            self.correct,
-            self.alerts,
-        ] {
-            out.put_f64(value);
-        }
-        for value in self.histogram.as_flattened().iter().chain(self.groups.as_flattened()) {
-            out.put_f64(*value);
-        }
+        self.evaluation.write(out);
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let mut tally = self.empty();
-        tally.rows = reader.u64()?;
-        tally.positives = reader.u64()?;
-        tally.invalid = reader.u64()?;
-        let sums = [
-            &mut tally.weight,
-            &mut tally.positive_weight,
-            &mut tally.log_loss,
-            &mut tally.brier,
-            &mut tally.correct,
-            &mut tally.alerts,
-        ];
-        for slot in sums {
-            *slot = reader.finite()?;
-        }
-        for slot in tally
-            .histogram
-            .as_flattened_mut()
-            .iter_mut()
-            .chain(tally.groups.as_flattened_mut())
-        {
-            *slot = reader.finite()?;
-        }
-        Ok(tally)
+        Ok(Self {
+            evaluation: self.evaluation.read(reader)?,
+            threshold: self.threshold,
+        })
     }
 }
 
@@ -268,9 +368,19 @@ mod tests {
             .collect()
     }
 
+    fn add(tally: &mut BinaryTally, score: f64, label: f64, weight: f64) {
+        tally.update(&Row {
+            scores: &[score],
+            label,
+            weight,
+            before: None,
+        });
+    }
+
     fn tally(rows: &[(f64, f64)]) -> BinaryTally {
         let mut tally = BinaryTally::new(0.5);
-        rows.iter().for_each(|&(score, label)| tally.update(score, label, 1.0));
+        rows.iter()
+            .for_each(|&(score, label)| add(&mut tally, score, label, 1.0));
         tally
     }
 
@@ -337,10 +447,10 @@ mod tests {
         assert_eq!((merged.rows, merged.positives), (whole.rows, whole.positives));
         let (mut twice, mut weighted) = (BinaryTally::new(0.5), BinaryTally::new(0.5));
         for (score, label) in [(0.3, 1.0), (0.3, 1.0), (0.8, 0.0)] {
-            twice.update(score, label, 1.0);
+            add(&mut twice, score, label, 1.0);
         }
-        weighted.update(0.3, 1.0, 2.0);
-        weighted.update(0.8, 0.0, 1.0);
+        add(&mut weighted, 0.3, 1.0, 2.0);
+        add(&mut weighted, 0.8, 0.0, 1.0);
         assert!((twice.report().brier - weighted.report().brier).abs() < 1e-15);
         assert_eq!(twice.report().pr_auc, weighted.report().pr_auc);
     }
@@ -349,8 +459,8 @@ mod tests {
     fn extreme_scores_are_counted_and_unusable_rows_are_not() {
         let mut tally = BinaryTally::new(0.5);
         for score in [0.0, 1.0, 5e-324, 1.0 - f64::EPSILON] {
-            tally.update(score, 1.0, 1.0);
-            tally.update(score, 0.0, 1.0);
+            add(&mut tally, score, 1.0, 1.0);
+            add(&mut tally, score, 0.0, 1.0);
         }
         for (score, label, weight) in [
             (f64::NAN, 1.0, 1.0),
@@ -359,7 +469,7 @@ mod tests {
             (0.5, 1.0, 0.0),
             (0.5, 1.0, f64::INFINITY),
         ] {
-            tally.update(score, label, weight);
+            add(&mut tally, score, label, weight);
         }
         let report = tally.report();
         assert_eq!((report.rows, report.invalid), (8, 5));

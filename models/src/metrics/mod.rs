@@ -1,15 +1,23 @@
 //! Progressive metrics: what each version's predictions were worth, over all rows and over the last cohorts of
-//! prediction time. All are sums that can be merged, and state.
+//! prediction time.
+//!
+//! A metric is a function of sums over rows. So all of them can be merged (parts of a stream), windowed (the sums of the
+//! last cohorts), faded (sums times a factor), saved, and given an interval (what remains when one cohort is left out),
+//! without a line of their own for any of it.
 
 pub mod binary;
 pub mod cohorts;
+pub mod evaluation;
 pub mod regression;
 
-use driftmill_config::{Component, Field};
+use driftmill_config::Component;
 
 pub use binary::{BinaryReport, BinaryTally};
-pub use cohorts::{CohortParams, Cohorts, Tally};
+pub use cohorts::{CohortParams, Cohorts, Interval, Tally};
+pub use evaluation::Evaluation;
 pub use regression::{RegressionReport, RegressionTally};
+
+use crate::contracts::Task;
 
 /// Binary metrics, total and by cohort.
 pub type BinaryMetrics = Cohorts<BinaryTally>;
@@ -28,159 +36,63 @@ pub enum Better {
     Neither,
 }
 
-/// Where a metric's value is found.
-#[derive(Debug, Clone, Copy)]
-pub enum Read {
-    /// In the report on binary predictions.
-    Binary(fn(&BinaryReport) -> f64),
-    /// In the report on predicted values.
-    Regression(fn(&RegressionReport) -> f64),
+/// A row as metrics see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row<'a> {
+    /// What was predicted: [`Task::outputs`] numbers.
+    pub scores: &'a [f64],
+    /// The truth: 0 or 1, a class index, or a value.
+    pub label: f64,
+    /// Weight above 0.
+    pub weight: f64,
+    /// The label that had become known before this one, for comparisons with 'no change'.
+    pub before: Option<f64>,
+}
+
+/// What is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// The task.
+    pub task: Task,
+    /// A score of at least this is an answer of class 1.
+    pub threshold: f64,
+}
+
+/// Sums over rows, from which metrics are read; several metrics can share them.
+pub trait Sums: Sync {
+    /// Their name, unique.
+    fn name(&self) -> &'static str;
+    /// How many numbers; 0 for a task that they know nothing of. Fixed: they are state.
+    fn width(&self, task: Task) -> usize;
+    /// Adds a row, whose label, weight and scores are usable, to `sums`, which are zeros before the first. What is added
+    /// depends on the row alone, never on what is there: sums of parts add up to those of the whole, and a row of
+    /// weight 2 adds what two of weight 1 would, to everything that is not a count of rows.
+    fn add(&self, setting: &Setting, row: &Row<'_>, sums: &mut [f64]);
 }
 
 /// An entry of [`METRICS`].
-#[derive(Debug)]
-pub struct Metric {
-    name: &'static str,
-    summary: &'static str,
+pub trait Metric: Component {
     /// Unit, as it is put at the end of an exported name.
-    pub unit: &'static str,
+    fn unit(&self) -> &'static str;
     /// Which values are better.
-    pub better: Better,
-    /// Where its value is found.
-    pub read: Read,
-}
-
-impl Component for Metric {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn summary(&self) -> &'static str {
-        self.summary
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        &[]
-    }
-
-    fn example(&self) -> &'static str {
-        ""
-    }
-}
-
-const fn binary(
-    name: &'static str,
-    unit: &'static str,
-    better: Better,
-    read: fn(&BinaryReport) -> f64,
-    summary: &'static str,
-) -> Metric {
-    Metric {
-        name,
-        summary,
-        unit,
-        better,
-        read: Read::Binary(read),
-    }
-}
-
-const fn regression(name: &'static str, read: fn(&RegressionReport) -> f64, summary: &'static str) -> Metric {
-    Metric {
-        name,
-        summary,
-        unit: "label",
-        better: Better::Lower,
-        read: Read::Regression(read),
-    }
+    fn better(&self) -> Better;
+    /// The sums that it is read from. It answers the tasks for which they have a width.
+    fn sums(&self) -> &'static dyn Sums;
+    /// Its value; NaN where the rows do not determine it (no rows, one class only).
+    fn value(&self, setting: &Setting, sums: &[f64]) -> f64;
 }
 
 /// Every metric, in the order in which references and reports show them.
-pub static METRICS: &[&Metric] = &[
-    &binary(
-        "log-loss",
-        "nats",
-        Better::Lower,
-        |r| r.log_loss,
-        "Mean negative logarithm of the probability given to the true class.",
-    ),
-    &binary(
-        "brier",
-        "ratio",
-        Better::Lower,
-        |r| r.brier,
-        "Mean squared difference of probability and label.",
-    ),
-    &binary(
-        "accuracy",
-        "ratio",
-        Better::Higher,
-        |r| r.accuracy,
-        "Share of rows on the right side of the decision threshold.",
-    ),
-    &binary(
-        "majority-accuracy",
-        "ratio",
-        Better::Neither,
-        |r| r.majority_accuracy,
-        "Accuracy of always answering the more frequent class of the same rows.",
-    ),
-    &binary(
-        "base-rate",
-        "ratio",
-        Better::Neither,
-        |r| r.base_rate,
-        "Share of positive labels.",
-    ),
-    &binary(
-        "alert-rate",
-        "ratio",
-        Better::Neither,
-        |r| r.alert_rate,
-        "Share of rows whose score reaches the decision threshold.",
-    ),
-    &binary(
-        "roc-auc",
-        "ratio",
-        Better::Higher,
-        |r| r.roc_auc,
-        "Probability that a positive row scores above a negative one.",
-    ),
-    &binary(
-        "pr-auc",
-        "ratio",
-        Better::Higher,
-        |r| r.pr_auc,
-        "Average precision: precision averaged over recall.",
-    ),
-    &binary(
-        "calibration-error",
-        "ratio",
-        Better::Lower,
-        |r| r.calibration_error,
-        "Expected calibration error over 15 bins of equal width (Guo et al. 2017).",
-    ),
-    &regression("mae", |r| r.mae, "Mean absolute error."),
-    &regression("rmse", |r| r.rmse, "Root of the mean squared error."),
+pub static METRICS: &[&dyn Metric] = &[
+    &binary::LOG_LOSS,
+    &binary::BRIER,
+    &binary::ACCURACY,
+    &binary::MAJORITY_ACCURACY,
+    &binary::BASE_RATE,
+    &binary::ALERT_RATE,
+    &binary::ROC_AUC,
+    &binary::PR_AUC,
+    &binary::CALIBRATION_ERROR,
+    &regression::MAE,
+    &regression::RMSE,
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_every_value_of_an_empty_report_is_unknown() {
-        let mut names: Vec<_> = METRICS.iter().map(|m| m.name()).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), METRICS.len());
-        let (binary, regression) = (BinaryTally::new(0.5).report(), RegressionTally::default().report());
-        for metric in METRICS {
-            let value = match metric.read {
-                Read::Binary(read) => read(&binary),
-                Read::Regression(read) => read(&regression),
-            };
-            assert!(value.is_nan(), "{} of no rows is {value}", metric.name());
-            assert!(driftmill_config::check_example(*metric).is_ok());
-        }
-    }
-}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Scorer;
+use crate::encoders::WIDTH_MAX;
 use crate::matrix::Matrix;
 
 /// The name in artifacts.
@@ -63,6 +64,11 @@ impl Forest {
     /// Trees that look at inputs that are not there or do not lead to a leaf; a calibration that has not one
     /// probability for each number of votes, or does not increase.
     pub fn new(width: usize, trees: Vec<Box<[Node]>>, calibration: Vec<f64>) -> Result<Self, String> {
+        if width > WIDTH_MAX {
+            return Err(format!(
+                "a forest over {width} inputs, at most {WIDTH_MAX} are possible"
+            ));
+        }
         if trees.is_empty() {
             return Err("a forest without a tree".to_owned());
         }
@@ -179,6 +185,18 @@ impl Scorer for Forest {
             + self.trees.len() * size_of::<Box<[Node]>>()
             + self.calibration.len() * size_of::<f64>()
     }
+}
+
+/// Two trees over two inputs.
+pub(super) fn example() -> Arc<dyn Scorer> {
+    let tree = |input, threshold| -> Box<[Node]> {
+        Box::new([Node::split(input, threshold, 1), Node::leaf(false), Node::leaf(true)])
+    };
+    Arc::new(Forest {
+        width: 2,
+        trees: vec![tree(0, 0.5), tree(1, -1.0)],
+        calibration: vec![0.1, 0.4, 0.9],
+    })
 }
 
 /// Reads what the scorer wrote.

@@ -94,7 +94,7 @@ impl Linear {
     #[must_use]
     pub fn link(task: Task) -> Link {
         match task {
-            Task::Binary => Link::Logistic,
+            Task::Binary | Task::Anomaly => Link::Logistic,
             Task::Multiclass { .. } => Link::Softmax,
             Task::Regression => Link::Identity,
         }
@@ -158,6 +158,21 @@ impl Scorer for Linear {
         }
     }
 
+    fn contributions(&self, x: &Matrix, out: &mut Vec<f64>) -> bool {
+        let width = self.width();
+        for row in x.iter() {
+            for (output, intercept) in self.intercepts.iter().enumerate() {
+                let weights = self
+                    .weights
+                    .get(output * width..(output + 1) * width)
+                    .unwrap_or_default();
+                out.extend(weights.iter().zip(row).map(|(weight, x)| weight * x));
+                out.push(*intercept);
+            }
+        }
+        true
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u8(match self.link {
             Link::Identity => 0,
@@ -171,6 +186,12 @@ impl Scorer for Linear {
     fn bytes(&self) -> usize {
         size_of::<Self>() + (self.weights.len() + self.intercepts.len()) * size_of::<f64>()
     }
+}
+
+/// Three classes over two inputs.
+pub(super) fn example() -> Arc<dyn Scorer> {
+    let weights = vec![0.5, -1.0, 0.0, 2.0, -0.25, 0.75];
+    Arc::new(Linear::softmax(weights, vec![0.1, 0.0, -0.1]))
 }
 
 /// Reads what the scorer wrote.

@@ -2,16 +2,21 @@
 
 pub mod forest;
 pub mod linear;
+pub mod pool;
 
 use std::sync::Arc;
 
 use crate::codec::{CodecError, Reader};
 use crate::contracts::Scorer;
 
-/// How a scorer is read back.
+/// How a scorer is read back. No file of configuration names one: learners make them.
 pub struct ScorerFormat {
     /// The name that stands in artifacts.
     pub name: &'static str,
+    /// What it is, in one or two sentences.
+    pub summary: &'static str,
+    /// A small one, for the conformance tests.
+    pub example: fn() -> Arc<dyn Scorer>,
     /// Reads what the scorer wrote; never panics.
     pub read: fn(&mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecError>,
 }
@@ -20,11 +25,21 @@ pub struct ScorerFormat {
 pub const SCORERS: &[ScorerFormat] = &[
     ScorerFormat {
         name: linear::FORMAT,
+        summary: "Weighted sums of the inputs, as they are or through the logistic or softmax function.",
+        example: linear::example,
         read: linear::read,
     },
     ScorerFormat {
         name: forest::FORMAT,
+        summary: "Trees of one vote each on two classes; a table makes a probability of the votes.",
+        example: forest::example,
         read: forest::read,
+    },
+    ScorerFormat {
+        name: pool::FORMAT,
+        summary: "The weighted mean of the members' scores.",
+        example: pool::example,
+        read: pool::read,
     },
 ];
 
