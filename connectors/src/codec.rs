@@ -1,8 +1,11 @@
 //! The contract of a codec: payloads to Arrow columns and back, a batch at a time.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftmill_config::Component;
+use driftmill_config::{Component, Problems, Section};
 
 use crate::encoded::Encoded;
 use crate::error::ConnectError;
@@ -33,10 +36,12 @@ pub trait Decoder: Send {
     /// The columns that it produces.
     fn schema(&self) -> &SchemaRef;
 
-    /// Decodes a batch. One bad payload never touches its neighbours. A tombstone (`None`) is bad.
+    /// Decodes a batch. One bad payload never touches its neighbours. A tombstone (`None`) is bad, and so is a payload
+    /// without a byte. What a payload becomes depends on it alone.
     ///
     /// # Errors
-    /// Never because of a payload: only when the codec itself cannot go on (a schema registry that is away).
+    /// Never because of a payload: only when the codec itself cannot go on (a schema registry that is away). Nothing of
+    /// the batch counts as decoded then: the caller may call again with the same one.
     fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, ConnectError>;
 }
 
@@ -57,7 +62,15 @@ pub trait Encoder: Send {
 }
 
 /// An entry of the list of codecs.
-pub trait Codec: Component {
+pub trait CodecKind: Component {
+    /// Checks the codec's own table, `[source.NAME]`, `[labels.NAME]` or `[sink.NAME]` with the codec's name (absent when
+    /// the file has none), and makes the codec.
+    fn open(&self, section: &Section<'_>, problems: &mut Problems) -> Option<Arc<dyn Codec>>;
+}
+
+/// A codec with its options. `Debug` shows its name and all options that decide about what it makes: they are part of
+/// the plan's hash.
+pub trait Codec: Debug + Send + Sync {
     /// A decoder for the columns of `read`, a subset of the declared schema: columns that nobody reads are
     /// neither materialised nor checked.
     ///

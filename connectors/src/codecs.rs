@@ -1,71 +1,35 @@
 //! The list of codecs. A new one is a file and a line here; the reference, the example checks and the conformance
 //! tests walk the list.
 
-use crate::codec::Codec;
+use std::sync::Arc;
+
+use driftmill_config::{Field, Kind, Need, Problems, Section, find};
+
+use crate::codec::{Codec, CodecKind};
 use crate::json::JSON;
 
 /// All codecs, in the order of the reference.
-pub static CODECS: &[&dyn Codec] = &[&JSON];
+pub static CODECS: &[&dyn CodecKind] = &[&JSON];
 
-/// The codec that `format = "name"` asks for.
-#[must_use]
-pub fn codec_by_name(name: &str) -> Option<&'static dyn Codec> {
-    CODECS.iter().copied().find(|codec| codec.name() == name)
+/// The codec that `format` in `section` asks for, JSON where it says nothing, with the options in its table there.
+pub fn open_codec(section: &Section<'_>, problems: &mut Problems) -> Option<Arc<dyn Codec>> {
+    let name = section.get_or("format", "json".to_owned(), problems);
+    match find(CODECS, &name) {
+        Ok(kind) => kind.open(&section.table(kind.name(), problems), problems),
+        Err(message) => {
+            problems.push(section.key_span("format"), message, None);
+            None
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    use arrow::array::RecordBatch;
-    use arrow::datatypes::{DataType, Field, Schema};
-
-    use crate::encoded::Encoded;
-    use crate::schema::TYPES;
-
-    #[test]
-    fn names_are_unique_and_lead_back() {
-        for codec in CODECS {
-            let found = codec_by_name(codec.name()).unwrap();
-            assert!(std::ptr::addr_eq(found, *codec), "{} is there twice", codec.name());
-        }
-        assert!(codec_by_name("").is_none());
-    }
-
-    #[test]
-    fn examples_pass_their_own_checks() {
-        for codec in CODECS {
-            assert!(!codec.summary().is_empty());
-            if let Err(problems) = driftmill_config::check_example(*codec) {
-                panic!("{}: {}", codec.name(), problems.render());
-            }
-        }
-    }
-
-    #[test]
-    fn every_codec_carries_every_declarable_type_and_refuses_tombstones() {
-        let field = |(name, kind): &(&str, DataType)| Field::new(*name, kind.clone(), true);
-        let schema = Arc::new(Schema::new(TYPES.iter().map(field).collect::<Vec<_>>()));
-        for codec in CODECS {
-            let mut decoder = codec.decoder(Arc::clone(&schema)).unwrap();
-            assert_eq!(decoder.schema(), &schema);
-            let decoded = decoder.decode(&[None, Some(b""), Some(b"\xff\xfe")]).unwrap();
-            assert_eq!(decoded.batch.num_rows(), 0);
-            assert_eq!(
-                decoded.bad.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
-                [0, 1, 2]
-            );
-            assert_eq!(decoded.bad[0].1.kind, "tombstone");
-            assert_eq!(decoded.bad[1].1.kind, "empty");
-            let mut out = Encoded::default();
-            let empty = RecordBatch::new_empty(Arc::clone(&schema));
-            codec
-                .encoder(Arc::clone(&schema))
-                .unwrap()
-                .encode(&empty, b"", &mut out)
-                .unwrap();
-            assert!(out.is_empty());
-        }
-    }
+/// The keys of the codecs' own tables, for the sections that have a `format`.
+pub fn codec_tables() -> impl Iterator<Item = Field> {
+    let with_options = CODECS.iter().filter(|kind| !kind.fields().is_empty());
+    with_options.map(|kind| Field {
+        name: kind.name(),
+        kind: Kind::Table(kind.fields()),
+        need: Need::Optional("the codec's defaults"),
+        doc: "Options of the codec of this name.",
+    })
 }

@@ -15,9 +15,12 @@ pub mod sinks;
 pub mod source;
 pub mod sources;
 
+#[cfg(test)]
+mod conformance;
+
 pub use check::{Finding, SourceCheck};
-pub use codec::{BadRecord, Codec, Decoded, Decoder, Encoder};
-pub use codecs::{CODECS, codec_by_name};
+pub use codec::{BadRecord, Codec, CodecKind, Decoded, Decoder, Encoder};
+pub use codecs::{CODECS, codec_tables, open_codec};
 pub use encoded::{Encoded, Header, OutRecord};
 pub use error::{ConnectError, Fault};
 pub use records::{Partition, Record, Records};

@@ -35,18 +35,21 @@ mod text;
 mod time;
 mod writer;
 
+use std::sync::Arc;
+
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use driftmill_config::{Component, Field};
+use driftmill_config::{Component, Field, Problems, Section};
 
-use crate::codec::{BadRecord, Codec, Decoded, Decoder, Encoder};
+use crate::codec::{BadRecord, Codec, CodecKind, Decoded, Decoder, Encoder};
 use crate::error::{ConnectError, Fault};
 use crate::schema::type_name;
 use columns::Column;
 use fast::{Names, Scanner};
 use slow::bad;
 
-/// The entry of the list of codecs.
+/// The entry of the list of codecs, and the codec itself: it has no options.
+#[derive(Debug, Clone, Copy)]
 pub struct JsonCodec;
 
 /// The codec for `format = "json"`.
@@ -68,6 +71,12 @@ impl Component for JsonCodec {
 
     fn example(&self) -> &'static str {
         "# JSON has no options: the declared schema says it all.\n"
+    }
+}
+
+impl CodecKind for JsonCodec {
+    fn open(&self, _section: &Section<'_>, _problems: &mut Problems) -> Option<Arc<dyn Codec>> {
+        Some(Arc::new(*self))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
 use driftmill_config::Document;
-use driftmill_connectors::{BadRecord, codec_by_name, parse_schema};
+use driftmill_connectors::{BadRecord, Codec, parse_schema};
 
 use super::*;
 use crate::transform::Transform;
@@ -193,8 +193,7 @@ fn quickstart() -> (SchemaRef, Transform) {
 /// What quickstart.toml makes of payments: rows, number filtered, records that cannot be decoded.
 fn run(payments: &[&Produced]) -> (RecordBatch, usize, Vec<(usize, BadRecord)>) {
     let (_, transform) = quickstart();
-    let mut decoder = codec_by_name("json")
-        .unwrap()
+    let mut decoder = driftmill_connectors::json::JSON
         .decoder(SchemaRef::clone(transform.read_schema()))
         .unwrap();
     let payloads: Vec<Option<&[u8]>> = payments.iter().map(|record| Some(record.payload.as_slice())).collect();

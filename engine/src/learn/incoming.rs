@@ -3,7 +3,7 @@
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMillisecondType};
-use driftmill_connectors::{BadRecord, ConnectError, Decoder, codec_by_name};
+use driftmill_connectors::{BadRecord, ConnectError, Decoder};
 
 use crate::example::Label;
 use crate::intake::{EpochInput, RowRef};
@@ -35,9 +35,6 @@ impl LabelReader {
             time,
         } = from
         else {
-            return Ok(None);
-        };
-        let Some(codec) = codec_by_name(codec) else {
             return Ok(None);
         };
         let decoder = codec.decoder(std::sync::Arc::clone(schema))?;

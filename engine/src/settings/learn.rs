@@ -1,10 +1,11 @@
 //! The sections of the learn half: labels, quality rules, buffer, drift, retraining, gate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use driftmill_config::{ByteSize, Document, Field, Kind, Need, Problems, Section, find, nearest};
-use driftmill_connectors::{CODECS, Codec, OpenSource, SOURCES, parse_schema};
+use driftmill_connectors::{Codec, OpenSource, SOURCES, codec_tables, open_codec, parse_schema};
 use driftmill_models::contracts::{BuildContext, Task};
 use driftmill_models::detectors::{DETECTORS, Detector};
 use driftmill_models::frame::{ColumnKind, ColumnSpec};
@@ -67,8 +68,8 @@ pub enum LabelsFrom {
     Topic {
         /// Columns read: key, label and, where one is named, time.
         schema: SchemaRef,
-        /// Name of the codec.
-        codec: &'static str,
+        /// The codec.
+        codec: Arc<dyn Codec>,
         /// Column that names the row.
         key: String,
         /// Column of the label.
@@ -344,7 +345,7 @@ pub(super) static QUALITY: &[Field] = &[
 /// The sections of the learn half.
 pub(super) fn root() -> Vec<Field> {
     let labels = super::merged(LABELS, SOURCES.iter().map(|kind| kind.fields()));
-    let labels = labels.into_iter().map(|field| match field.need {
+    let labels = labels.into_iter().chain(codec_tables()).map(|field| match field.need {
         // The connector's own keys are needed only where a connector is named.
         Need::Required if LABELS.iter().all(|own| own.name != field.name) => Field {
             need: Need::Optional("as [source] needs it, with a connector"),
@@ -577,13 +578,7 @@ impl<'d> Read<'_, 'd> {
 
     fn labels_topic(&self, labels: &Section<'_>, problems: &mut Problems) -> Option<LabelsFrom> {
         let declared = parse_schema(&labels.table("schema", problems), problems)?;
-        let codec: &dyn Codec = match find(CODECS, &labels.get_or("format", "json".to_owned(), problems)) {
-            Ok(codec) => codec,
-            Err(message) => {
-                problems.push(labels.key_span("format"), message, None);
-                return None;
-            }
-        };
+        let codec = open_codec(labels, problems)?;
         let key: String = labels.require("key", problems)?;
         let label: String = labels.require("label", problems)?;
         let time: Option<String> = labels.get("time", problems);
@@ -627,7 +622,7 @@ impl<'d> Read<'_, 'd> {
         let schema: SchemaRef = std::sync::Arc::new(Schema::new(fields));
         Some(LabelsFrom::Topic {
             schema,
-            codec: codec.name(),
+            codec,
             key,
             label,
             time,

@@ -14,7 +14,8 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use driftmill_config::{ByteSize, Document, Field, Problems, Section, find};
 use driftmill_connectors::{
-    CODECS, Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, parse_schema,
+    Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, codec_tables, open_codec,
+    parse_schema,
 };
 use driftmill_models::contracts::Task;
 
@@ -68,9 +69,9 @@ pub struct Plan {
     /// Hash of everything in it.
     pub hash: String,
     /// Codec of the source.
-    pub source_codec: &'static dyn Codec,
+    pub source_codec: Arc<dyn Codec>,
     /// Codec of the predictions.
-    pub sink_codec: &'static dyn Codec,
+    pub sink_codec: Arc<dyn Codec>,
     /// Declared columns of the source.
     pub schema: SchemaRef,
     /// The SQL, planned.
@@ -101,8 +102,7 @@ impl Plan {
             hash.update(text);
         };
         part(b"plan 1");
-        part(self.source_codec.name().as_bytes());
-        part(self.sink_codec.name().as_bytes());
+        part(format!("{:?} {:?}", self.source_codec, self.sink_codec).as_bytes());
         for field in self.schema.fields() {
             part(field.name().as_bytes());
             part(field.data_type().to_string().as_bytes());
@@ -190,19 +190,27 @@ impl Settings {
 pub fn sections() -> &'static [Field] {
     static SECTIONS: OnceLock<Vec<Field>> = OnceLock::new();
     SECTIONS.get_or_init(|| {
-        let source: Vec<Field> = merged(fields::SOURCE, SOURCES.iter().map(|kind| kind.fields()));
-        let sink: Vec<Field> = merged(fields::SINK, SINKS.iter().map(|kind| kind.fields()));
+        let mut source: Vec<Field> = merged(fields::SOURCE, SOURCES.iter().map(|kind| kind.fields()));
+        let mut sink: Vec<Field> = merged(fields::SINK, SINKS.iter().map(|kind| kind.fields()));
+        source.extend(codec_tables());
+        sink.extend(codec_tables());
         let model = merged(fields::MODEL, lines::learner_fields().into_iter());
         fields::root(Vec::leak(source), Vec::leak(sink), Vec::leak(model))
     })
 }
 
-/// The engine's keys and those of every connector; a key that several have stands once.
+/// The engine's keys and those of every connector; a key that several have stands once. Where they do not mean the same
+/// by it, the one that is named checks it: none can take a name away from another.
 fn merged(own: &[Field], connectors: impl Iterator<Item = &'static [Field]>) -> Vec<Field> {
     let mut all = own.to_vec();
     for field in connectors.flatten() {
-        if all.iter().all(|known| known.name != field.name) {
+        let Some(known) = all.iter_mut().find(|known| known.name == field.name) else {
             all.push(*field);
+            continue;
+        };
+        let is_own = own.iter().any(|own| own.name == field.name);
+        if !is_own && format!("{:?}", known.kind) != format!("{:?}", field.kind) {
+            known.kind = driftmill_config::Kind::Any;
         }
     }
     all
@@ -315,17 +323,6 @@ impl Reader<'_> {
         }
     }
 
-    fn codec(&mut self, section: &Section<'_>) -> Option<&'static dyn Codec> {
-        let name = section.get_or("format", "json".to_owned(), self.problems);
-        match find(CODECS, &name) {
-            Ok(codec) => Some(codec),
-            Err(message) => {
-                self.problems.push(section.key_span("format"), message, None);
-                None
-            }
-        }
-    }
-
     fn plan(
         &mut self,
         source: &Section<'_>,
@@ -335,8 +332,8 @@ impl Reader<'_> {
         seed: u64,
         open_sink: Option<&dyn OpenSink>,
     ) -> Option<Plan> {
-        let source_codec = self.codec(source);
-        let sink_codec = self.codec(sink);
+        let source_codec = open_codec(source, self.problems);
+        let sink_codec = open_codec(sink, self.problems);
         let schema = parse_schema(&source.table("schema", self.problems), self.problems)?;
         let sql: String = features.require("sql", self.problems)?;
         let transform = match Transform::plan(&sql, schema.clone()) {

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod compare;
 pub mod faded;
+#[cfg(test)]
+mod fitted;
 pub mod gate;
 pub mod pairs;
 pub mod sequence;

@@ -9,6 +9,7 @@ mod bad_input;
 mod broker;
 mod delivery;
 mod deploy;
+mod extension;
 mod kills;
 mod learning;
 mod pipeline;

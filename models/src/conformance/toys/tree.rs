@@ -15,7 +15,7 @@ use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
-const BLOCK: usize = 4;
+const BLOCK: usize = 2;
 const NODES_MAX: usize = 31;
 /// Rows of a leaf that fix its questions, and after which it may split.
 const SETTLE: f64 = 50.0;

@@ -1,0 +1,180 @@
+//! A newcomer's first extension, as ARCHITECTURE.md tells it: one file with a detector and the lines that name it. The
+//! suite of its contract walks it, the generated reference shows it, and a running daemon exports what it says.
+//!
+//! In a copy of the workspace, with the target folder of this one: only models and engine are compiled again, in about
+//! five minutes on two cores. So it runs where `DRIFTMILL_EXTENSION=1` says so, as .ci/run does.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use driftmill_tests::metrics::Metrics;
+
+/// The binary's name in the copy: beside the real one in the same folder, and not in its place.
+const BINARY: &str = "driftmill-extension";
+
+/// Copies a folder, without what is built.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name == "target" || name == ".git" {
+            continue;
+        }
+        let (from, to) = (entry.path(), to.join(&name));
+        if entry.file_type().unwrap().is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
+/// Puts `after` behind the only place where `before` stands in a file.
+fn add(file: &Path, before: &str, after: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert_eq!(text.matches(before).count(), 1, "`{before}` in {}", file.display());
+    fs::write(file, text.replace(before, &format!("{before}{after}"))).unwrap();
+}
+
+/// The target folder that this test was built in.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/PROFILE/deps/TEST
+    test.ancestors().nth(3).unwrap().to_owned()
+}
+
+/// Runs cargo in the copy; what it and what it ran said.
+fn cargo(workspace: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(arguments)
+        .env("CARGO_TARGET_DIR", target())
+        .env("CARGO_NET_OFFLINE", "true")
+        .current_dir(workspace)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "cargo {arguments:?}: {said}");
+    said
+}
+
+/// The daemon, ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
+    if std::env::var_os("DRIFTMILL_EXTENSION").is_none_or(|value| value != "1") {
+        return driftmill_tests::left_out("it compiles the engine again; DRIFTMILL_EXTENSION=1 runs it");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = folder.path().join("driftmill");
+    let root = driftmill_tests::root();
+    copy(&root, &workspace);
+    let manifest = workspace.join("engine/Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(
+        &manifest,
+        format!("{text}\n[[bin]]\nname = \"{BINARY}\"\npath = \"src/main.rs\"\n"),
+    )
+    .unwrap();
+
+    // What ARCHITECTURE.md says: the file, its module, the line in the list. Nothing else.
+    let detectors = workspace.join("models/src/detectors");
+    fs::copy(root.join("tests/extension/ddm.rs"), detectors.join("ddm.rs")).unwrap();
+    add(&detectors.join("mod.rs"), "pub mod calibrate;\n", "pub mod ddm;\n");
+    add(&detectors.join("mod.rs"), "&monitor::KsKind", ", &ddm::DdmKind");
+
+    // Its contract's suite walks it, and holds; so do its own tests.
+    let tests = ["test", "-p", "driftmill-models", "--lib", "--", "detectors", "--show-output"];
+    let said = cargo(&workspace, &tests);
+    for expected in [
+        "detectors::ddm::tests::warnings_and_alarms_are_those_of_river ... ok",
+        "every_detector_keeps_its_contract ... ok",
+        "ddm (its example), ddm (no keys)",
+    ] {
+        assert!(said.contains(expected), "no `{expected}` in {said}");
+    }
+
+    // A pipeline names it.
+    add(
+        &workspace.join("config/examples/quickstart.toml"),
+        "[[drift]]\nname     = \"inputs\"",
+        "\non       = \"features\"\n\n[[drift]]\nname = \"extension\"\non = \"log-loss\"\ndetector = \"ddm\"\ndrift = 3.5\n\n\
+         [[drift]]\nname     = \"again\"",
+    );
+    cargo(&workspace, &["build", "-p", "driftmill", "--bin", BINARY]);
+    let binary = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join(BINARY);
+
+    // The generated reference shows it.
+    let reference = Command::new(&binary).arg("reference").output().unwrap();
+    let reference = String::from_utf8(reference.stdout).unwrap();
+    assert!(
+        reference.contains("The rate of errors against the lowest"),
+        "{reference}"
+    );
+    assert!(reference.contains("Deviations above the lowest rate that are a warning"));
+
+    // A running daemon exports what it says.
+    let mut daemon = Command::new(&binary)
+        .args(["quickstart", "--for", "60s", "--no-drift"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Ended)
+        .unwrap();
+    let mut lines = BufReader::new(daemon.0.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let url = lines.by_ref().find_map(|line| {
+        let at = line.find("http://")?;
+        Some(line[at..].split_whitespace().next()?.to_owned())
+    });
+    let url = url.expect("quickstart says where its metrics are");
+    let drain = std::thread::spawn(move || lines.count());
+    let labels = [("detector", "extension"), ("feature", "loss")];
+    let begun = Instant::now();
+    let state = loop {
+        let page = ureq::get(&url)
+            .call()
+            .ok()
+            .and_then(|mut page| page.body_mut().read_to_string().ok());
+        let metrics = page.and_then(|page| Metrics::parse(&page).ok()).unwrap_or_default();
+        if let Some(state) = metrics
+            .get("driftmill_drift_state", &labels)
+            .filter(|state| *state > 0.0)
+        {
+            assert!(
+                metrics
+                    .get("driftmill_drift_threshold", &labels)
+                    .is_some_and(|threshold| threshold > 0.0)
+            );
+            break state;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(300),
+            "no verdict of the new detector in {url}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    println!("driftmill_drift_state{{detector=\"extension\"}} {state}");
+    drop(daemon);
+    drain.join().unwrap();
+    // The copy's binary is of no use to anybody.
+    fs::remove_file(&binary).unwrap();
+}
