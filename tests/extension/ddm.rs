@@ -227,7 +227,7 @@ mod tests {
     };
 
     /// `random.Random(42)`: `choices([0, 1], k=1000) + choices([0, 1], k=1000, weights=[0.3, 0.7])` in Python, four
-    /// values a digit. The documentation of River 0.21's `drift.binary.DDM` warns at 1084 and finds a change at 1334.
+    /// values a digit. `drift.binary.DDM` of river 0.26.1 warns first at 1084 and finds a change at 1334 on them.
     const ERRORS: &str = "\
         8e136c8fdf80874fc1a8b318f746b6f1cc65334459360e205be053cf74cb74931cfac5a61b1f1e35f5eb486ba8b57c980f46\
         19b8252c65fff1e0991f1dc10940b1be1b6c6b762ded9692595d2aa0c702eb0a4ae9bc826fde33c07e5b0d7178ed66cb6bd7\
