@@ -31,9 +31,6 @@ struct Ddm {
     rate: f64,
     /// Rate and deviation where their sum was lowest; a rate above 1 while there is none.
     lowest: (f64, f64),
-    /// Values of the present regime, and those since the warning that holds now.
-    since: u64,
-    warned: u64,
 }
 
 /// No rate is so high.
@@ -47,8 +44,6 @@ impl Ddm {
             count: 0,
             rate: 0.0,
             lowest: NONE,
-            since: 0,
-            warned: 0,
         }
     }
 
@@ -59,7 +54,11 @@ impl Ddm {
             status,
             score: if known { sum } else { 0.0 },
             effect: if known { self.rate - rate } else { 0.0 },
-            threshold: if known { rate + self.params.drift * deviation } else { 0.0 },
+            threshold: if known {
+                rate + self.params.drift * deviation
+            } else {
+                0.0
+            },
             rows: self.count,
         }
     }
@@ -100,23 +99,17 @@ impl StreamDetector for Ddm {
         }
         self.taken += 1;
         self.count += 1;
-        self.since += 1;
         self.rate += (value.clamp(0.0, 1.0) - self.rate) / self.count as f64;
         let verdict = self.judge();
-        match verdict.status {
-            DriftStatus::Drift => {
-                // The new regime began where the warning did.
-                self.since = self.warned.min(self.since - 1);
-                (self.count, self.rate, self.lowest, self.warned) = (0, 0.0, NONE, 0);
-            }
-            DriftStatus::Warning => self.warned += 1,
-            DriftStatus::Stable | DriftStatus::InsufficientData => self.warned = 0,
+        if verdict.status == DriftStatus::Drift {
+            (self.count, self.rate, self.lowest) = (0, 0.0, NONE);
         }
         verdict
     }
 
+    /// All that came before an alarm is forgotten: a warning may have held for long before it.
     fn since_change(&self) -> u64 {
-        self.since
+        self.count
     }
 }
 
@@ -126,7 +119,7 @@ const CHUNK: &str = "ddm";
 impl State for Ddm {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(CHUNK, self.taken, &mut |out| {
-            for number in [self.taken, self.count, self.since, self.warned] {
+            for number in [self.taken, self.count] {
                 out.put_u64(number);
             }
             for number in [self.rate, self.lowest.0, self.lowest.1] {
@@ -142,9 +135,9 @@ impl State for Ddm {
 }
 
 fn read(mut reader: Reader<'_>, params: Params) -> Result<Ddm, CodecError> {
-    let [taken, count, since, warned] = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
+    let (taken, count) = (reader.u64()?, reader.u64()?);
     let (rate, lowest) = (reader.finite()?, (reader.finite()?, reader.finite()?));
-    if count > taken || since > taken || warned > count || !(0.0..=1.0).contains(&rate) || lowest.1 < 0.0 {
+    if count > taken || !(0.0..=1.0).contains(&rate) || lowest.1 < 0.0 {
         return Err(reader.error("these numbers are of no detector"));
     }
     reader.finish()?;
@@ -154,8 +147,6 @@ fn read(mut reader: Reader<'_>, params: Params) -> Result<Ddm, CodecError> {
         count,
         rate,
         lowest,
-        since,
-        warned,
     })
 }
 

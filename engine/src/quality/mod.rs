@@ -184,16 +184,15 @@ impl Quality {
     /// less the horizon of labels) have matured.
     #[must_use]
     pub fn report(&self, matured_until_ms: i64) -> Vec<VersionQuality> {
-        let report = |(version, entry): (&VersionId, &Entry)| VersionQuality {
-            version: *version,
-            total: entry.metrics.total().report(),
-            values: entry.metrics.total().values().collect(),
-            matured: entry.metrics.windowed(matured_until_ms).report(),
-            cohorts: entry
-                .metrics
-                .cohorts()
-                .map(|(at, tally)| (at, tally.report()))
-                .collect(),
+        let report = |(version, entry): (&VersionId, &Entry)| {
+            let (total, cohorts) = (entry.metrics.total(), entry.metrics.cohorts());
+            VersionQuality {
+                version: *version,
+                total: total.report(),
+                values: total.values().collect(),
+                matured: entry.metrics.windowed(matured_until_ms).report(),
+                cohorts: cohorts.map(|(at, tally)| (at, tally.report())).collect(),
+            }
         };
         self.versions.iter().map(report).collect()
     }

@@ -137,9 +137,10 @@ pub(super) const STREAM: &[Property<Case>] = &[
         }
         let before = found.iter().filter(|(row, _)| *row < 2_000).count();
         let after: Vec<_> = found.iter().filter(|(row, _)| *row >= 2_000).collect();
-        assert!(before <= 3, "{found:?}, seed {SEED}");
+        // Published detectors raise some: how many are too many is another property.
+        assert!(before <= 5, "{found:?}, seed {SEED}");
         assert!(
-            (1..=3).contains(&after.len()),
+            (1..=5).contains(&after.len()),
             "alarms after the change: {found:?}, seed {SEED}"
         );
         assert!(after[0].0 < 2_500, "found late: {found:?}");

@@ -4,6 +4,7 @@
 //! In a copy of the workspace, with the target folder of this one: only models and engine are compiled again, in about
 //! five minutes on two cores. So it runs where `DRIFTMILL_EXTENSION=1` says so, as .ci/run does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,29 +16,50 @@ use driftmill_tests::metrics::Metrics;
 /// The binary's name in the copy: beside the real one in the same folder, and not in its place.
 const BINARY: &str = "driftmill-extension";
 
-/// Copies a folder, without what is built.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
+/// The files of a workspace by their paths within it.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Reads a folder, without what is built.
+fn read(root: &Path, folder: &Path, files: &mut Files) {
+    for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         if name == "target" || name == ".git" {
             continue;
         }
-        let (from, to) = (entry.path(), to.join(&name));
         if entry.file_type().unwrap().is_dir() {
-            copy(&from, &to);
+            read(root, &path, files);
         } else {
-            fs::copy(&from, &to).unwrap();
+            files.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
         }
     }
 }
 
+/// Makes a folder hold these files. One that is as it should be is not touched, so that cargo need not build it again.
+fn write(files: &Files, folder: &Path) {
+    let mut there = Files::new();
+    if folder.exists() {
+        read(folder, folder, &mut there);
+    }
+    for path in there.keys().filter(|path| !files.contains_key(*path)) {
+        fs::remove_file(folder.join(path)).unwrap();
+    }
+    for (path, content) in files
+        .iter()
+        .filter(|(path, content)| there.get(*path) != Some(*content))
+    {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
 /// Puts `after` behind the only place where `before` stands in a file.
-fn add(file: &Path, before: &str, after: &str) {
-    let text = fs::read_to_string(file).unwrap();
-    assert_eq!(text.matches(before).count(), 1, "`{before}` in {}", file.display());
-    fs::write(file, text.replace(before, &format!("{before}{after}"))).unwrap();
+fn add(files: &mut Files, file: &str, before: &str, after: &str) {
+    let content = files.get_mut(Path::new(file)).unwrap();
+    let text = String::from_utf8(content.clone()).unwrap();
+    assert_eq!(text.matches(before).count(), 1, "`{before}` in {file}");
+    *content = text.replace(before, &format!("{before}{after}")).into_bytes();
 }
 
 /// The target folder that this test was built in.
@@ -78,26 +100,43 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
     if std::env::var_os("DRIFTMILL_EXTENSION").is_none_or(|value| value != "1") {
         return driftmill_tests::left_out("it compiles the engine again; DRIFTMILL_EXTENSION=1 runs it");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let workspace = folder.path().join("driftmill");
-    let root = driftmill_tests::root();
-    copy(&root, &workspace);
-    let manifest = workspace.join("engine/Cargo.toml");
-    let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(
-        &manifest,
-        format!("{text}\n[[bin]]\nname = \"{BINARY}\"\npath = \"src/main.rs\"\n"),
-    )
-    .unwrap();
+    let mut files = Files::new();
+    read(&driftmill_tests::root(), &driftmill_tests::root(), &mut files);
+    let binary = format!("\n[[bin]]\nname = \"{BINARY}\"\npath = \"src/main.rs\"\n");
+    files
+        .get_mut(Path::new("engine/Cargo.toml"))
+        .unwrap()
+        .extend(binary.bytes());
 
     // What ARCHITECTURE.md says: the file, its module, the line in the list. Nothing else.
-    let detectors = workspace.join("models/src/detectors");
-    fs::copy(root.join("tests/extension/ddm.rs"), detectors.join("ddm.rs")).unwrap();
-    add(&detectors.join("mod.rs"), "pub mod calibrate;\n", "pub mod ddm;\n");
-    add(&detectors.join("mod.rs"), "&monitor::KsKind", ", &ddm::DdmKind");
+    let template = files[Path::new("tests/extension/ddm.rs")].clone();
+    files.insert(PathBuf::from("models/src/detectors/ddm.rs"), template);
+    let list = "models/src/detectors/mod.rs";
+    add(&mut files, list, "pub mod calibrate;\n", "pub mod ddm;\n");
+    add(&mut files, list, "&monitor::KsKind", ", &ddm::DdmKind");
+
+    // A pipeline names it: that of the quickstart.
+    add(
+        &mut files,
+        "config/examples/quickstart.toml",
+        "[[drift]]\nname     = \"inputs\"",
+        "\non = \"features\"\n\n[[drift]]\nname = \"extension\"\non = \"log-loss\"\ndetector = \"ddm\"\ndrift = 3.5\n\n\
+         [[drift]]\nname     = \"again\"",
+    );
+    // Always the same place: a second run builds only what changed.
+    let workspace = target().join("extension");
+    write(&files, &workspace);
 
     // Its contract's suite walks it, and holds; so do its own tests.
-    let tests = ["test", "-p", "driftmill-models", "--lib", "--", "detectors", "--show-output"];
+    let tests = [
+        "test",
+        "-p",
+        "driftmill-models",
+        "--lib",
+        "--",
+        "detectors",
+        "--show-output",
+    ];
     let said = cargo(&workspace, &tests);
     for expected in [
         "detectors::ddm::tests::warnings_and_alarms_are_those_of_river ... ok",
@@ -107,13 +146,6 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
         assert!(said.contains(expected), "no `{expected}` in {said}");
     }
 
-    // A pipeline names it.
-    add(
-        &workspace.join("config/examples/quickstart.toml"),
-        "[[drift]]\nname     = \"inputs\"",
-        "\non       = \"features\"\n\n[[drift]]\nname = \"extension\"\non = \"log-loss\"\ndetector = \"ddm\"\ndrift = 3.5\n\n\
-         [[drift]]\nname     = \"again\"",
-    );
     cargo(&workspace, &["build", "-p", "driftmill", "--bin", BINARY]);
     let binary = std::env::current_exe()
         .unwrap()
@@ -132,7 +164,9 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
     assert!(reference.contains("Deviations above the lowest rate that are a warning"));
 
     // A running daemon exports what it says.
+    let scratch = tempfile::tempdir().unwrap();
     let mut daemon = Command::new(&binary)
+        .env("TMPDIR", scratch.path())
         .args(["quickstart", "--for", "60s", "--no-drift"])
         .stdout(Stdio::piped())
         .spawn()
@@ -175,6 +209,4 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
     println!("driftmill_drift_state{{detector=\"extension\"}} {state}");
     drop(daemon);
     drain.join().unwrap();
-    // The copy's binary is of no use to anybody.
-    fs::remove_file(&binary).unwrap();
 }

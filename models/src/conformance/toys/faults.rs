@@ -75,8 +75,7 @@ impl Learner for Broken {
     fn learn(&mut self, rows: Labelled<'_>, predictions: Option<&mut Vec<f64>>) {
         match self.fault {
             Fault::PredictsLate => {
-                let mut early = Vec::new();
-                self.inner.learn(rows, Some(&mut early));
+                self.inner.learn(rows, None);
                 if let (Some(out), Some(model)) = (predictions, self.inner.publish()) {
                     model.score(rows.frame, rows.dictionaries, &mut Default::default(), out);
                 }
@@ -265,7 +264,7 @@ impl StreamDetector for WrongDetector {
         match self.wrong {
             Wrong::HasAnOpinionAtOnce => verdict.status = DriftStatus::Stable,
             Wrong::AlarmsOnConstants if self.taken > 1_000 => verdict.status = DriftStatus::Drift,
-            Wrong::SaysNaN => verdict.effect = (value - value) / 0.0_f64.max(0.0),
+            Wrong::SaysNaN => verdict.effect = f64::NAN,
             Wrong::Repeats if self.drifting => verdict.status = DriftStatus::Drift,
             Wrong::Forgets if self.taken == 600 => verdict.score = 77.0,
             Wrong::FindsNothing if verdict.status == DriftStatus::Drift => verdict.status = DriftStatus::Stable,

@@ -488,6 +488,10 @@ mod tests {
         let categories = (0..tree.nodes.len()).filter(
             |&node| matches!(tree.nodes.get(node), Node::Split { question, .. } if question.input != Input::Number),
         );
-        println!("{} nodes, {} ask for a category", tree.nodes.len(), categories.count());
+        assert!(
+            categories.count() > 0,
+            "no split asks for a category: {:?}",
+            tree.nodes.get(0)
+        );
     }
 }
