@@ -108,6 +108,11 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
         .unwrap()
         .extend(binary.bytes());
 
+    // Another version: in one target folder cargo would take crates of one name, version and place in their workspace for
+    // the same, and this one's for those of the copy.
+    let version = concat!("version = \"", env!("CARGO_PKG_VERSION"));
+    add(&mut files, "Cargo.toml", version, "-extension");
+
     // What ARCHITECTURE.md says: the file, its module, the line in the list. Nothing else.
     let template = files[Path::new("tests/extension/ddm.rs")].clone();
     files.insert(PathBuf::from("models/src/detectors/ddm.rs"), template);
