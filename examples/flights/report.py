@@ -8,7 +8,8 @@ of the class as it was known at each departure: the running share of late flight
 majority. All are judged on the same flights: those with a label and a score of every model. Swaps are read off the
 predictions (each names its model); jobs, the alarms that asked for them and the gate's verdicts off the epoch log.
 
---check counts that every departure has exactly one outcome, prediction, filtered or dead letter, and fails otherwise.
+--check counts that every departure has exactly one outcome, prediction, filtered or dead letter, and fails otherwise;
+--better fails unless the live pipeline has the lowest log loss and the highest accuracy and PR-AUC.
 """
 
 import argparse
@@ -154,6 +155,8 @@ def swaps(departures, predictions):
     changes, live = [], None
     for at, flight in departures:
         score, version = predictions.get(flight, (None, None))
+        # `v2@1234` is a snapshot of the line `v2`: snapshots follow each other all year long.
+        version = version and version.split("@")[0]
         if score is not None and version != live:
             changes.append((at, version))
             live = version
@@ -269,6 +272,7 @@ def main():
     arguments.add_argument("--png", help="draw the weeks into this file")
     arguments.add_argument("--json", help="write the numbers into this file")
     arguments.add_argument("--check", action="store_true", help="fail unless each departure has exactly one outcome")
+    arguments.add_argument("--better", action="store_true", help="fail unless the live pipeline beats all others")
     options = arguments.parse_args()
 
     source = needed(options.brokers, "flights.departures")
@@ -305,6 +309,17 @@ def main():
     if options.json:
         with open(options.json, "w", encoding="utf-8") as out:
             json.dump({"judged": len(y), "late": float(y.mean()), "models": numbers, "swaps": len(changes) - 1}, out)
+    if options.better:
+        names = [name for name in numbers if name != "live"]
+        worse = [
+            f"{title} of {name}"
+            for name in names
+            for title in MEASURES
+            if (numbers["live"][title] < numbers[name][title]) != (title == "log loss")
+        ]
+        if worse:
+            raise SystemExit("flights: the live pipeline is not better in " + ", ".join(worse))
+        print("\nthe live pipeline is better than " + " and ".join(names) + " in " + ", ".join(MEASURES))
     if options.check:
         dead = read(options.brokers, "flights.dead") or []
         faults = check(source, served, dead)

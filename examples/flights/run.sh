@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
 # The flights of 2013 through a real Kafka: data, topics, the live pipeline and its frozen first model, the report.
 #
-#   run.sh [--first N] [--seconds S] [--out DIR]
+#   run.sh [--first N] [--seconds S] [--out DIR] [--better]
 #
 # --first N takes only the first N departures (27,000 are January). The replay is spread over S seconds, by default 240
 # for the year and in proportion for a part of it: a training job takes about a second, which is then a day and a half
-# of flights. DIR, by default target/flights, receives report.txt, report.json, report.png and the logs. Kafka comes
+# of flights. With --better it fails unless the live pipeline beats its first version and the class. DIR, by default target/flights, receives report.txt, report.json, report.png and the logs. Kafka comes
 # from scripts/kafka, or is the one that DRIFTMILL_KAFKA=host:port names. The daemon is target/release/driftmill, built
 # first, or the one that DRIFTMILL_BIN names; Python's packages go into DIR/venv, or DRIFTMILL_VENV.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-first="" seconds="" out=$root/target/flights
+first="" seconds="" better="" out=$root/target/flights
 while [ $# -gt 0 ]; do
   case $1 in
+  --better) better=--better && shift && continue ;;
   --first) first=$2 ;;
   --seconds) seconds=$2 ;;
   --out) out=$2 ;;
-  *) sed -n '2,10p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
   esac
   shift 2
 done
@@ -101,11 +102,16 @@ finish_work() {
 
 started=$SECONDS
 start flights
-start frozen
 "$python" "$here/produce.py" --brokers "$BROKERS" --only records --seconds "$seconds" "$out/data"
 finish_work flights "$LISTEN" "${daemons[0]}"
+# The first version as it was when it went live, from the same records again.
+history=$STATE/flights-registry/deployments.jsonl
+[ -s "$history" ] || { echo "flights: no version went live; see $out/flights.log" >&2; exit 1; }
+artifact=$(head -n 1 "$history" | "$python" -c 'import json, sys; print(json.load(sys.stdin)["artifact"])')
+export FIRST=$STATE/flights-registry/objects/${artifact:0:2}/$artifact
+start frozen
 finish_work frozen "$LISTEN_FROZEN" "${daemons[1]}"
 echo "flights: $((SECONDS - started)) s from the first record to the last answer"
 
-"$python" "$here/report.py" --brokers "$BROKERS" --check --png "$out/report.png" --json "$out/report.json" |
+"$python" "$here/report.py" --brokers "$BROKERS" --check ${better:+"$better"} --png "$out/report.png" --json "$out/report.json" |
   tee "$out/report.txt"

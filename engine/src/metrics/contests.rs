@@ -33,7 +33,7 @@ impl Contests {
             gain: add.floats(
                 &about(
                     "driftmill_gate_gain_brier",
-                    "Brier loss",
+                    "brier loss",
                     "Loss of the live version (of the class prior before the first) less that of a contestant, on the \
                      same rows. Promoted when the lower bound is above `gain_min`.",
                 ),
@@ -59,7 +59,7 @@ impl Contests {
             ))?,
             held_back: add.gauge(&about(
                 "driftmill_online_held_back",
-                "0 or 1",
+                "1 or 0",
                 "1 while no snapshot of the online learner goes live because it does worse than the one that serves, or \
                  because an operator went back from it.",
             ))?,

@@ -61,6 +61,7 @@ fn rows(count: usize, flip_ms: i64, seed: u64, dictionaries: &mut Dictionaries) 
     rows.weights = vec![1.0; count];
     rows.scores = vec![f64::NAN; count];
     rows.versions = vec![VersionId(0); count];
+    rows.shadow = vec![f64::NAN; count];
     rows
 }
 
