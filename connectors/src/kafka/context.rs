@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, ProducerContext};
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 /// A consumer that reports to a [`Context`].
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -42,7 +41,6 @@ struct Shared {
     last_error: Mutex<Option<String>>,
     lines: Mutex<HashMap<String, (Instant, u64)>>,
     failure: Mutex<Option<Failure>>,
-    answer: Mutex<Option<bool>>,
 }
 
 /// Receives what a client has to tell; clones share it.
@@ -71,11 +69,6 @@ impl Context {
     /// Takes the first failed delivery since the last call; that nothing failed is `None`.
     pub(super) fn take_failure(&self) -> Option<Failure> {
         lock(&self.0.failure).take()
-    }
-
-    /// Takes the answer to the last commit of group offsets: whether the brokers have taken them. `None` before it.
-    pub(super) fn take_answer(&self) -> Option<bool> {
-        lock(&self.0.answer).take()
     }
 
     /// A log line of librdkafka; `level` is that of syslog.
@@ -129,15 +122,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        // Group offsets are for lag tools only: nothing depends on them.
-        *lock(&self.0.answer) = Some(result.is_ok());
-        if let Err(error) = result {
-            self.trouble("group-offsets", &error.to_string());
-        }
-    }
-}
+impl ConsumerContext for Context {}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = ();

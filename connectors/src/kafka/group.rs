@@ -7,7 +7,7 @@ use std::io;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -21,9 +21,6 @@ use crate::sink::Unit;
 
 /// Offsets are published at most so often.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long the answer to one request is waited for. Then its consumer is given up: librdkafka keeps what it could not
-/// send, and a new consumer begins with the newest offsets alone.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Events of the consumer that are served in one turn: a broker that is away makes some each second.
 const EVENTS: usize = 64;
 
@@ -141,24 +138,16 @@ impl Publisher {
     }
 
     /// Whether the brokers have taken these offsets.
+    ///
+    /// The call waits for the answer, as long as librdkafka does: about a minute. An asynchronous one has no answer at
+    /// all: librdkafka reports it to a callback that rust-rdkafka, which works with events, never sets.
     fn publish(&mut self, due: &Due) -> bool {
-        if let Err(error) = self.request(due) {
-            tracing::debug!(%error, group = self.group, "group offsets were not published");
-            return false;
+        let Err(error) = self.request(due) else { return true };
+        if let Some(consumer) = self.consumer.take() {
+            let what = format!("{error}; lag tools show older offsets");
+            consumer.context().trouble("group-offsets", &what);
+            close(consumer);
         }
-        let Some(consumer) = &self.consumer else { return false };
-        let context = consumer.context();
-        let asked = Instant::now();
-        while asked.elapsed() < ANSWER {
-            // Answers are served by polling; nothing is assigned, so this brings no record.
-            let _ = consumer.poll(Duration::from_millis(50));
-            if let Some(taken) = context.take_answer() {
-                return taken;
-            }
-        }
-        let what = format!("no broker has answered to group offsets for {ANSWER:?}; lag tools show older ones");
-        context.trouble("group-offsets", &what);
-        close(self.consumer.take());
         false
     }
 
@@ -168,12 +157,11 @@ impl Publisher {
             None => consumer(&self.connection, &self.group)?,
         };
         let consumer = self.consumer.insert(consumer);
-        consumer.context().take_answer();
         let mut list = TopicPartitionList::new();
         for ((topic, partition), next) in due {
             list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
         }
-        consumer.commit(&list, CommitMode::Async)
+        consumer.commit(&list, CommitMode::Sync)
     }
 
     /// Serves what the consumer has to tell, so that it does not pile up in its queue.

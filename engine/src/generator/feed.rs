@@ -26,8 +26,8 @@ pub struct Feed<'a> {
     pub speed: Option<f64>,
     /// Simulated time after which it ends; `None` for never. Outcomes known later are left out.
     pub until: Option<Duration>,
-    /// Records written that the consumer has not taken yet. Asked every few records.
-    pub backlog: &'a dyn Fn() -> u64,
+    /// Of the number of records written, those that the consumer has not taken yet. Asked every few records.
+    pub backlog: &'a dyn Fn(u64) -> u64,
     /// Writing waits while the backlog is above this.
     pub backlog_max: u64,
     /// Ends it.
@@ -101,7 +101,7 @@ fn write(
         let early = pace
             .as_mut()
             .is_some_and(|pace| !pace.is_due(payments.next_at_ms(), wall));
-        if early || records % LOOK_EVERY == 0 && (feed.backlog)() > feed.backlog_max {
+        if early || records % LOOK_EVERY == 0 && (feed.backlog)(records) > feed.backlog_max {
             wall.pause(TURN);
             continue;
         }
@@ -192,7 +192,7 @@ mod tests {
         })
     }
 
-    fn feed<'a>(speed: Option<f64>, stop: &'a AtomicBool, backlog: &'a dyn Fn() -> u64) -> Feed<'a> {
+    fn feed<'a>(speed: Option<f64>, stop: &'a AtomicBool, backlog: &'a dyn Fn(u64) -> u64) -> Feed<'a> {
         Feed {
             speed,
             until: Some(Duration::from_secs(2)),
@@ -210,7 +210,7 @@ mod tests {
             seen.push(record.clone());
             Ok(())
         };
-        let fed = write(&mut payments(), &mut send, &feed(None, &stop, &|| 0), &wall).unwrap();
+        let fed = write(&mut payments(), &mut send, &feed(None, &stop, &|_| 0), &wall).unwrap();
         let expected: Vec<Produced> = payments().take(seen.len()).collect();
         assert_eq!(seen, expected);
         assert_eq!(
@@ -240,7 +240,7 @@ mod tests {
             );
             Ok(())
         };
-        write(&mut payments(), &mut send, &feed(Some(4.0), &stop, &|| 0), &wall).unwrap();
+        write(&mut payments(), &mut send, &feed(Some(4.0), &stop, &|_| 0), &wall).unwrap();
         assert!(wall.elapsed() >= Duration::from_millis(499));
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let backlog = Cell::new(0_u64);
         let times = RefCell::new(Vec::new());
         // A consumer that takes nothing between 0.5 s and 1.5 s.
-        let look = || {
+        let look = |_| {
             if !(0.5..1.5).contains(&wall.elapsed().as_secs_f64()) {
                 backlog.set(0);
             }
@@ -287,7 +287,7 @@ mod tests {
         let stop = AtomicBool::new(false);
         let fault = driftmill_connectors::Fault::Environment;
         let mut send = |_: &Produced| Err(ConnectError::new(fault, "kafka", "away", "start it"));
-        let error = write(&mut payments(), &mut send, &feed(None, &stop, &|| 0), &Fake::default()).unwrap_err();
+        let error = write(&mut payments(), &mut send, &feed(None, &stop, &|_| 0), &Fake::default()).unwrap_err();
         assert_eq!(error.what, "away");
     }
 
@@ -325,7 +325,7 @@ mod tests {
         let brokers = mock.brokers();
         let mut producer = Producer::connect(&Connection::plain(&brokers), "generator", &topics).unwrap();
         let stop = AtomicBool::new(false);
-        let fed = run_into(&mut payments(), &mut producer, &feed(None, &stop, &|| 0)).unwrap();
+        let fed = run_into(&mut payments(), &mut producer, &feed(None, &stop, &|_| 0)).unwrap();
         let expected: Vec<Produced> = payments().take(fed.records as usize).collect();
         for (topic, name) in [
             (Topic::Payments, &topics[PAYMENTS]),
