@@ -23,6 +23,7 @@ pub mod reference;
 pub mod registry;
 pub mod score;
 pub mod settings;
+pub mod simulation;
 pub mod snapshot;
 pub mod state;
 pub mod trainer;

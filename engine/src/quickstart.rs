@@ -16,7 +16,7 @@ use driftmill_connectors::kafka::mock::Mock;
 use driftmill_connectors::kafka::producer::Producer;
 
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::{Happening, Observer, Status, Summary, Surroundings, VersionSummary};
+use crate::daemon::{Happening, JobRunner, Observer, Status, Summary, Surroundings, VersionSummary};
 use crate::disk::LocalDisk;
 use crate::generator::feed::{Fed, Feed, run_into};
 use crate::generator::{Payments, PaymentsConfig};
@@ -172,7 +172,7 @@ fn short(job: &str) -> &str {
 /// # Errors
 /// A sentence: no free port, no thread, or a pipeline that could not go on.
 pub fn run(options: &Options) -> Result<Report, String> {
-    let folder = Folder::new()?;
+    let folder = Folder::new("quickstart")?;
     let broker = Broker::start()?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
     let http = listener.local_addr().map_err(|error| error.to_string())?;
@@ -201,6 +201,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         stop: Arc::new(AtomicBool::new(false)),
         desk: Arc::default(),
         status: Arc::new(Status::default()),
+        jobs: JobRunner::default(),
     };
     let server = serve(&settings, &around)?;
     let world = World {
@@ -298,7 +299,7 @@ fn peak_memory_mib() -> f64 {
 }
 
 /// The configuration with the embedded broker, a folder of its own and a free port.
-fn configured(brokers: &str, folder: &Path, http: &str) -> String {
+pub(crate) fn configured(brokers: &str, folder: &Path, http: &str) -> String {
     let values = [
         format!("brokers      = \"{brokers}\""),
         format!("state_dir = \"{}\"", folder.join("state").display()),
@@ -371,13 +372,18 @@ impl Drop for Broker {
 }
 
 /// A folder that goes when the minute is over.
-struct Folder(std::path::PathBuf);
+pub(crate) struct Folder(std::path::PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("driftmill-quickstart-{}", std::process::id()));
+    /// `name` tells apart those of one process.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("driftmill-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -388,6 +394,18 @@ impl Drop for Folder {
     }
 }
 
+/// The demonstration's world: bad data from one feed for a while, and later, if ever, a change.
+pub(crate) fn minute(seed: u64, start_ms: i64, length: Duration, drift: bool) -> PaymentsConfig {
+    let part = |share: f64| length.mul_f64(share);
+    PaymentsConfig {
+        seed,
+        start_ms,
+        drift_at: drift.then(|| part(31.0 / 60.0)),
+        bad_feed: Some((part(20.0 / 60.0), part(26.0 / 60.0))),
+        ..PaymentsConfig::default()
+    }
+}
+
 struct World {
     brokers: String,
     options: Options,
@@ -395,15 +413,10 @@ struct World {
 
 impl World {
     fn config(&self) -> PaymentsConfig {
-        let length = self.options.length;
-        let part = |share: f64| length.mul_f64(share);
-        PaymentsConfig {
-            seed: self.options.seed,
-            start_ms: SystemClock.now_ms(),
-            drift_at: self.options.drift.then(|| part(31.0 / 60.0)),
-            bad_feed: Some((part(20.0 / 60.0), part(26.0 / 60.0))),
-            ..PaymentsConfig::default()
-        }
+        let Options {
+            length, drift, seed, ..
+        } = self.options;
+        minute(seed, SystemClock.now_ms(), length, drift)
     }
 
     /// Writes the payments once the pipeline is ready, waits until they are worked off, and ends the pipeline.

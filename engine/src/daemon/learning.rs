@@ -60,11 +60,11 @@ impl Engine {
 
     /// Asks the learn half what should happen next, and the trainer whether it is done. Live only.
     pub(super) fn decide(&mut self) -> Result<(), RunError> {
-        if let Some(result) = self.trainers.poll() {
+        let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
+        if let Some(result) = self.trainers.poll(watermark_ms) {
             self.trained(result)?;
         }
         let is_live = self.state.live.0 != 0;
-        let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
         if !self.pending.is_empty() || self.wish.is_some() {
             return Ok(());
         }
@@ -296,11 +296,12 @@ impl Engine {
     pub(super) fn start_trainer(&mut self) {
         let Some(learn) = &self.state.learn else { return };
         let Some(started) = &learn.job else { return };
+        let watermark_ms = self.state.watermark_ms.unwrap_or(i64::MIN);
         let failed = match collect_segments(&started.job, &learn.buffer) {
             Err(error) => Some(error.to_string()),
             Ok(segments) => self
                 .trainers
-                .start(started.job.clone(), segments)
+                .start(started.job.clone(), segments, watermark_ms)
                 .err()
                 .map(|error| error.to_string()),
         };

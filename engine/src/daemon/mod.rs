@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use crate::snapshot::SnapshotError;
 
 pub use plans::PlanError;
+pub use training::JobRunner;
 pub use verify::{Compared, Outcome, Verified, verify};
 
 /// How long a drain may take: a service manager that sends SIGTERM waits about this long.
@@ -244,6 +245,8 @@ pub struct Surroundings {
     pub desk: Arc<crate::admin::Desk>,
     /// What is told to others.
     pub status: Arc<Status>,
+    /// Who carries training jobs out.
+    pub jobs: JobRunner,
 }
 
 /// How a pipeline ended.

@@ -193,7 +193,7 @@ pub(super) fn assemble(
         intake,
         readers,
         events,
-        trainers: Trainers::new(&settings.pipeline.state_dir.join("training"))?,
+        trainers: Trainers::new(&settings.pipeline.state_dir.join("training"), &around.jobs)?,
         loaded: Vec::new(),
         observer: Arc::clone(&around.observer),
         desk: Arc::clone(&around.desk),

@@ -12,15 +12,35 @@ use crate::trainer::{Job, LocalProcess, Process, Segments, TrainError, TrainFail
 /// How often the thread looks after the trainer.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Who carries training jobs out.
+#[derive(Clone, Default)]
+pub enum JobRunner {
+    /// Processes of this binary; a result is taken as soon as it is there.
+    #[default]
+    ThisBinary,
+    /// In a simulation: a result is taken when event time has gone on by `takes_ms` since the job began, and is waited
+    /// for then, so that what happens depends on no machine's speed.
+    InEventTime {
+        /// Starts the trainers.
+        process: Arc<dyn Process>,
+        /// How long a job takes, in milliseconds of event time.
+        takes_ms: i64,
+    },
+}
+
 /// Starts trainers of this pipeline.
 pub(super) struct Trainers {
     process: Arc<dyn Process>,
+    /// How long a job takes in event time, where that is laid down.
+    takes_ms: Option<i64>,
     running: Option<Running>,
 }
 
 struct Running {
     results: Receiver<TrainResult>,
     stop: Arc<AtomicBool>,
+    /// Event time at which the result is taken, where that is laid down.
+    due_ms: Option<i64>,
 }
 
 impl Drop for Running {
@@ -34,15 +54,20 @@ impl Trainers {
     ///
     /// # Errors
     /// The folder cannot be made or cleared.
-    pub(super) fn new(folder: &Path) -> Result<Self, TrainError> {
+    pub(super) fn new(folder: &Path, runner: &JobRunner) -> Result<Self, TrainError> {
+        let (process, takes_ms): (Arc<dyn Process>, _) = match runner {
+            JobRunner::ThisBinary => (Arc::new(LocalProcess::of_this_binary(folder)?), None),
+            JobRunner::InEventTime { process, takes_ms } => (Arc::clone(process), Some(*takes_ms)),
+        };
         Ok(Self {
-            process: Arc::new(LocalProcess::of_this_binary(folder)?),
+            process,
+            takes_ms,
             running: None,
         })
     }
 
-    /// Starts a job; one at a time, an earlier one is stopped.
-    pub(super) fn start(&mut self, job: Job, segments: Segments) -> std::io::Result<()> {
+    /// Starts a job at event time `watermark_ms`; one at a time, an earlier one is stopped.
+    pub(super) fn start(&mut self, job: Job, segments: Segments, watermark_ms: i64) -> std::io::Result<()> {
         let (sender, results) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let (process, stopped) = (Arc::clone(&self.process), Arc::clone(&stop));
@@ -51,7 +76,8 @@ impl Trainers {
             // The engine is gone, or has given the job up: nobody waits for it.
             drop(sender.send(result));
         })?;
-        self.running = Some(Running { results, stop });
+        let due_ms = self.takes_ms.map(|takes| watermark_ms.saturating_add(takes));
+        self.running = Some(Running { results, stop, due_ms });
         Ok(())
     }
 
@@ -60,10 +86,15 @@ impl Trainers {
         self.running = None;
     }
 
-    /// The result of the job, once.
-    pub(super) fn poll(&mut self) -> Option<TrainResult> {
+    /// The result of the job, once, at event time `watermark_ms`.
+    pub(super) fn poll(&mut self, watermark_ms: i64) -> Option<TrainResult> {
         let running = self.running.as_ref()?;
-        match running.results.try_recv() {
+        let received = match running.due_ms {
+            None => running.results.try_recv(),
+            Some(due_ms) if watermark_ms < due_ms => return None,
+            Some(_) => running.results.recv().map_err(|_| TryRecvError::Disconnected),
+        };
+        match received {
             Ok(result) => {
                 self.running = None;
                 Some(result)
