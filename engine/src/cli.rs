@@ -123,6 +123,9 @@ enum Command {
         /// How long a training job takes, in event time.
         #[arg(long, default_value = "1s", value_parser = driftmill_config::parse_duration)]
         training: std::time::Duration,
+        /// Most rows to train on, instead of those of the quickstart: training takes most of the time.
+        #[arg(long)]
+        buffer_rows: Option<usize>,
         /// Seeds that run at the same time.
         #[arg(long, default_value_t = 1)]
         at_once: usize,
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
             no_drift,
             rate,
             training,
+            buffer_rows,
             at_once,
             json,
         } => {
@@ -185,6 +189,7 @@ pub fn main() -> ExitCode {
                 drift: !no_drift,
                 rate_per_s: rate,
                 training,
+                buffer_rows,
                 at_once,
             };
             simulate(&options, json)
@@ -314,8 +319,14 @@ fn run_quickstart(options: &quickstart::Options) -> u8 {
 fn simulate(options: &simulation::Options, json: bool) -> u8 {
     if !json {
         say(&format!(
-            "{} seeds from {}: a minute of {} payments a second each, a training job takes {:?} of event time",
-            options.seeds, options.first_seed, options.rate_per_s, options.training
+            "{} seeds from {}: a minute of {} payments a second each; a training job takes {:?} of event time{}",
+            options.seeds,
+            options.first_seed,
+            options.rate_per_s,
+            options.training,
+            options
+                .buffer_rows
+                .map_or_else(String::new, |rows| format!(", on at most {rows} rows"))
         ));
     }
     match simulation::run(options, &mut |report| simulation::tell_seed(report, json)) {

@@ -18,8 +18,8 @@ pub enum JobRunner {
     /// Processes of this binary; a result is taken as soon as it is there.
     #[default]
     ThisBinary,
-    /// In a simulation: a result is taken when event time has gone on by `takes_ms` since the job began, and is waited
-    /// for then, so that what happens depends on no machine's speed.
+    /// In a simulation: a job is carried out when event time has gone on by `takes_ms` since it began, and the engine
+    /// waits for it then, so that what happens depends on no machine's speed.
     InEventTime {
         /// Starts the trainers.
         process: Arc<dyn Process>,
@@ -36,16 +36,25 @@ pub(super) struct Trainers {
     running: Option<Running>,
 }
 
-struct Running {
-    results: Receiver<TrainResult>,
-    stop: Arc<AtomicBool>,
-    /// Event time at which the result is taken, where that is laid down.
-    due_ms: Option<i64>,
+enum Running {
+    /// On a thread.
+    Watched {
+        results: Receiver<TrainResult>,
+        stop: Arc<AtomicBool>,
+    },
+    /// To be carried out at this event time.
+    Due {
+        job: Box<Job>,
+        segments: Segments,
+        due_ms: i64,
+    },
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        if let Self::Watched { stop, .. } = self {
+            stop.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -68,6 +77,14 @@ impl Trainers {
 
     /// Starts a job at event time `watermark_ms`; one at a time, an earlier one is stopped.
     pub(super) fn start(&mut self, job: Job, segments: Segments, watermark_ms: i64) -> std::io::Result<()> {
+        if let Some(takes_ms) = self.takes_ms {
+            self.running = Some(Running::Due {
+                job: Box::new(job),
+                segments,
+                due_ms: watermark_ms.saturating_add(takes_ms),
+            });
+            return Ok(());
+        }
         let (sender, results) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let (process, stopped) = (Arc::clone(&self.process), Arc::clone(&stop));
@@ -76,8 +93,7 @@ impl Trainers {
             // The engine is gone, or has given the job up: nobody waits for it.
             drop(sender.send(result));
         })?;
-        let due_ms = self.takes_ms.map(|takes| watermark_ms.saturating_add(takes));
-        self.running = Some(Running { results, stop, due_ms });
+        self.running = Some(Running::Watched { results, stop });
         Ok(())
     }
 
@@ -88,23 +104,17 @@ impl Trainers {
 
     /// The result of the job, once, at event time `watermark_ms`.
     pub(super) fn poll(&mut self, watermark_ms: i64) -> Option<TrainResult> {
-        let running = self.running.as_ref()?;
-        let received = match running.due_ms {
-            None => running.results.try_recv(),
-            Some(due_ms) if watermark_ms < due_ms => return None,
-            Some(_) => running.results.recv().map_err(|_| TryRecvError::Disconnected),
+        let result = match self.running.as_ref()? {
+            Running::Watched { results, .. } => match results.try_recv() {
+                Ok(result) => Some(result),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => None,
+            },
+            Running::Due { due_ms, .. } if watermark_ms < *due_ms => return None,
+            Running::Due { job, segments, .. } => Some(watch(&*self.process, job, segments, &AtomicBool::new(false))),
         };
-        match received {
-            Ok(result) => {
-                self.running = None;
-                Some(result)
-            }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => {
-                self.running = None;
-                None
-            }
-        }
+        self.running = None;
+        result
     }
 }
 

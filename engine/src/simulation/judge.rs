@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driftmill_connectors::{
-    ConnectError, Destination, Encoded, Fault, Finding, OpenSink, Sink, SinkError, Unit,
-};
+use driftmill_connectors::{ConnectError, Destination, Encoded, Fault, Finding, OpenSink, Sink, SinkError, Unit};
 use driftmill_models::metrics::binary::BinaryTally;
 use driftmill_models::metrics::{Row, Tally as _};
 
