@@ -27,7 +27,7 @@ pub struct Promotion {
     pub version: String,
     /// Why its model was trained.
     pub cause: String,
-    /// Average precision of its predictions after the change.
+    /// Average precision of its predictions: of payments after the change where its job began after it, else before.
     pub pr_auc: Option<f64>,
 }
 
@@ -46,9 +46,9 @@ pub struct SeedReport {
     pub alarm_s: Option<f64>,
     /// Candidates that were rejected.
     pub rejected: Vec<Rejection>,
-    /// Versions that were promoted while the world was as it had been.
+    /// Versions whose models were trained while the world was as it had been, promoted then or later.
     pub early: Vec<Promotion>,
-    /// Versions that were promoted after the change, in order.
+    /// Versions whose training began after the change, in order.
     pub promoted: Vec<Promotion>,
     /// When the first version that is better than the version before the change went live.
     pub swap_s: Option<f64>,
@@ -73,8 +73,8 @@ impl SeedReport {
             changed_s,
             ..Self::default()
         };
-        let mut causes: Vec<(&str, &str)> = Vec::new();
-        let mut cause_of_next = String::new();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        let mut next = Job::default();
         let mut incumbent = String::new();
         for (at_ms, happening) in told {
             let at_s = (at_ms - world.start_ms).max(0) as f64 / 1e3;
@@ -87,22 +87,26 @@ impl SeedReport {
                         report.false_alarms += 1;
                     }
                 }
-                Happening::Training { job, cause } => causes.push((job, cause)),
+                Happening::Training { job, cause } => jobs.push(Job {
+                    id: job,
+                    cause,
+                    is_after,
+                }),
                 Happening::Verdict { job, verdict, reason } if verdict == "reject" => {
-                    let reason = format!("{}: {reason}", cause_of(&causes, job));
+                    let reason = format!("{}: {reason}", find(&jobs, job).cause);
                     report.rejected.push(Rejection { at_s, reason });
                 }
-                Happening::Verdict { job, .. } => cause_of_next = cause_of(&causes, job),
+                Happening::Verdict { job, .. } => next = find(&jobs, job),
                 Happening::Live { version, .. } => {
                     let promotion = || Promotion {
                         at_s,
                         version: version.clone(),
-                        cause: cause_of_next.clone(),
-                        pr_auc: known(judge.pr_auc(version, true)),
+                        cause: next.cause.to_owned(),
+                        pr_auc: known(judge.pr_auc(version, next.is_after)),
                     };
                     if report.live_s.is_none() {
                         report.live_s = Some(at_s);
-                    } else if is_after {
+                    } else if next.is_after {
                         report.promoted.push(promotion());
                     } else {
                         report.early.push(promotion());
@@ -126,9 +130,18 @@ impl SeedReport {
     }
 }
 
-fn cause_of(causes: &[(&str, &str)], job: &str) -> String {
-    let found = causes.iter().find(|(known, _)| *known == job);
-    found.map_or_else(String::new, |(_, cause)| (*cause).to_owned())
+/// A training job.
+#[derive(Clone, Copy, Default)]
+struct Job<'a> {
+    id: &'a str,
+    cause: &'a str,
+    /// Whether it began after the change.
+    is_after: bool,
+}
+
+/// Contestants that are of no job, such as a version that was live, have an empty cause.
+fn find<'a>(jobs: &[Job<'a>], id: &str) -> Job<'a> {
+    jobs.iter().find(|job| job.id == id).copied().unwrap_or_default()
 }
 
 fn known(value: f64) -> Option<f64> {
@@ -144,7 +157,7 @@ pub struct Totals {
     pub drift: bool,
     /// Seeds in which a better version was live after the change.
     pub promoted: usize,
-    /// Promotions while the world was as it had been.
+    /// Promotions of models that were trained while the world was as it had been.
     pub false_promotions: usize,
     /// Alarms on the loss while the world was as it had been.
     pub false_alarms: u64,
