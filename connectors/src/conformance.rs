@@ -283,8 +283,9 @@ fn bad_payloads_are_named_one_by_one_and_their_neighbours_are_unchanged() {
         let good = payloads(codec.as_ref(), &batch);
         let alone: Vec<Option<&[u8]>> = good.iter().map(|payload| Some(payload.as_slice())).collect();
         let (expected, _) = decode(codec.as_ref(), &alone);
-        let (tombstone, empty, garbage): (Option<&[u8]>, Option<&[u8]>, Option<&[u8]>) =
-            (None, Some(b""), Some(b"\xff\xfe\x00garbage"));
+        let tombstone: Option<&[u8]> = None;
+        let empty: Option<&[u8]> = Some(b"");
+        let garbage: Option<&[u8]> = Some(b"\xff\xfe\x00garbage");
         let mut mixed = Vec::new();
         let mut at = Vec::new();
         for (row, payload) in alone.iter().enumerate() {

@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn stopping_ends_it_also_while_it_waits() {
         let (stop, wall) = (AtomicBool::new(false), Fake::default());
-        let look = || {
+        let look = |_| {
             stop.store(wall.elapsed() > Duration::from_secs(1), Ordering::Relaxed);
             u64::MAX
         };
