@@ -16,7 +16,7 @@ pub enum Intent {
         /// Why: `bootstrap`, `schedule`, or `drift NAME`.
         cause: String,
     },
-    /// A job trains on rows that are all from before a change: it should end.
+    /// A job trains on rows that are mostly from before a change: it should end.
     Abandon {
         /// The job.
         job: String,
@@ -126,7 +126,7 @@ impl LearnHalf {
         }
     }
 
-    /// The verdict on a candidate whose rows are all from before a change.
+    /// The verdict on a candidate whose rows are mostly from before a change.
     fn superseded(&self, contestant: Contestant) -> Option<GateVerdict> {
         let candidate = self
             .candidate
@@ -137,7 +137,7 @@ impl LearnHalf {
         Some(GateVerdict {
             answer: GateAnswer::Reject,
             reason: format!(
-                "{}: `{alarm}` found a change after the last of its rows; a model of the world before is not worth \
+                "{}: `{alarm}` found a change after most of its rows; a model of the world before is not worth \
                  proving.",
                 candidate.contest.name
             ),
@@ -153,11 +153,11 @@ impl LearnHalf {
         let trigger = self
             .trigger
             .as_ref()
-            .filter(|trigger| trigger.outdates(started.cut_rows))?;
+            .filter(|trigger| trigger.outdates(started.middle_row))?;
         Some(Intent::Abandon {
             job: started.id.clone(),
             reason: format!(
-                "`{}` found a change after the last of its rows: a model of the world before is not worth training",
+                "`{}` found a change after most of its rows: a model of the world before is not worth training",
                 trigger.name
             ),
         })
@@ -191,6 +191,10 @@ impl LearnHalf {
             if waited >= retrain.cooldown_ms || self.attempts == 0 || trigger.is_fresh {
                 return Some(format!("drift {}", trigger.name));
             }
+        }
+        if self.trigger.as_ref().is_some_and(|trigger| trigger.is_fresh) {
+            // A model of all rows would be one of the world before, and the change has its own as soon as it has rows.
+            return None;
         }
         let since_ms = self.last_job_ms.max(self.champion_ms)?;
         let due = retrain

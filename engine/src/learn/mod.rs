@@ -76,9 +76,9 @@ struct Trigger {
 }
 
 impl Trigger {
-    /// Whether rows that had come up to `cut_rows` are all from before the change, and no job knows of it yet.
-    fn outdates(&self, cut_rows: u64) -> bool {
-        self.is_fresh && cut_rows <= self.changed_at
+    /// Whether rows whose middle one has this number are mostly from before the change, and no job knows of it yet.
+    fn outdates(&self, middle_row: u64) -> bool {
+        self.is_fresh && middle_row <= self.changed_at
     }
 }
 
@@ -93,6 +93,8 @@ pub struct Started {
     pub job: Job,
     /// Rows that had come when its rows were fixed.
     cut_rows: u64,
+    /// Number of the middle one of its rows: most of them are from before a change that came after it.
+    middle_row: u64,
     /// Share of positives among all rows by then.
     prior: f64,
 }
@@ -420,7 +422,7 @@ impl LearnHalf {
     /// The loss of the live version has changed: what was found out before says little about the world as it is now.
     fn alarmed(&mut self, alarm: &Alarm) {
         if let Some(candidate) = &mut self.candidate
-            && candidate.cut_rows <= alarm.changed_at
+            && candidate.middle_row <= alarm.changed_at
         {
             candidate.superseded = Some(alarm.name.clone());
         }
@@ -542,16 +544,19 @@ impl LearnHalf {
             cut_ms: watermark_ms,
             code: crate::trainer::job::CODE.to_owned(),
         };
-        if let Some(trigger) = &mut self.trigger {
+        if let Some(trigger) = self.trigger.as_mut().filter(|_| cause.starts_with("drift ")) {
             trigger.is_fresh = false;
         }
         let id = job.id()?;
+        let cut_rows = self.buffer.counts().appended;
+        let rows: u64 = job.segments.iter().map(|it| it.to_row - it.from_row).sum();
         self.last_job_ms = Some(watermark_ms);
         self.job = Some(Started {
             id: id.clone(),
             cause: cause.to_owned(),
             job,
-            cut_rows: self.buffer.counts().appended,
+            cut_rows,
+            middle_row: cut_rows.saturating_sub(rows / 2),
             prior: self.prior.share(),
         });
         Ok(id)
@@ -583,7 +588,7 @@ impl LearnHalf {
         let changed = self
             .trigger
             .as_ref()
-            .filter(|trigger| started.cut_rows <= trigger.changed_at);
+            .filter(|trigger| trigger.outdates(started.middle_row));
         let name = started.id.get(..6).unwrap_or(&started.id).to_owned();
         let contest = Contest::new(&name, begin, &self.settings.gate);
         self.candidate = Some(Candidate {
@@ -591,7 +596,7 @@ impl LearnHalf {
             shadow: Shadow::new(artifact, Some(model)),
             contest,
             backlog: start..end,
-            cut_rows: started.cut_rows,
+            middle_row: started.middle_row,
             superseded: changed.map(|trigger| trigger.name.clone()),
         });
     }
@@ -602,7 +607,7 @@ impl LearnHalf {
         let started = self.job.take();
         let outdated = started
             .zip(self.trigger.as_ref())
-            .is_some_and(|(started, trigger)| trigger.outdates(started.cut_rows));
+            .is_some_and(|(started, trigger)| trigger.outdates(started.middle_row));
         if !outdated {
             self.ask_for_more();
         }

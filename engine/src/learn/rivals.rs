@@ -58,8 +58,8 @@ pub struct Candidate {
     /// Rows of the buffer, by their number since the pipeline began, that came while it was trained and are still to be
     /// compared. Until then no block closes.
     pub(super) backlog: Range<u64>,
-    /// Rows that had come when its rows were fixed.
-    pub(super) cut_rows: u64,
+    /// Number of the middle one of the rows that it was trained on.
+    pub(super) middle_row: u64,
     /// The alarm since which it is of a world that is gone.
     pub(super) superseded: Option<String>,
 }
@@ -82,7 +82,7 @@ impl Candidate {
         self.contest.write(out);
         out.put_u64(self.backlog.start);
         out.put_u64(self.backlog.end);
-        out.put_u64(self.cut_rows);
+        out.put_u64(self.middle_row);
         out.put_u8(u8::from(self.superseded.is_some()));
         out.put_str(self.superseded.as_deref().unwrap_or_default());
     }
@@ -90,7 +90,7 @@ impl Candidate {
     pub(super) fn read(reader: &mut Reader<'_>, gate: &GateSettings) -> Result<Self, CodecError> {
         let (job, artifact) = (reader.str()?.to_owned(), reader.str()?.to_owned());
         let contest = Contest::read(reader, gate)?;
-        let (start, end, cut_rows) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (start, end, middle_row) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let is_superseded = reader.u8()? == 1;
         let by = reader.str()?.to_owned();
         Ok(Self {
@@ -98,7 +98,7 @@ impl Candidate {
             shadow: Shadow::new(&artifact, None),
             contest,
             backlog: start..end,
-            cut_rows,
+            middle_row,
             superseded: is_superseded.then_some(by),
         })
     }

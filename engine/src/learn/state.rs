@@ -136,6 +136,7 @@ impl Started {
         // A job that was begun has been serialised once already, for its id.
         out.put_bytes(&self.job.to_bytes().unwrap_or_default());
         out.put_u64(self.cut_rows);
+        out.put_u64(self.middle_row);
         out.put_f64(self.prior);
     }
 
@@ -147,6 +148,7 @@ impl Started {
             cause,
             job,
             cut_rows: reader.u64()?,
+            middle_row: reader.u64()?,
             prior: reader.finite()?,
         })
     }
