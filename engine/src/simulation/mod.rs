@@ -1,7 +1,7 @@
 //! `driftmill simulate`: the quickstart's minute for many seeds, in event time and as fast as the machine goes.
 //!
 //! It is the daemon itself on the configuration of the quickstart. In place of what only exists in real time stand: two
-//! topics in memory ([`tape`]), a sink that acknowledges at once ([`judge`]), a clock that shows event time, and a trainer
+//! topics in memory (`tape.rs`), a sink that acknowledges at once (`judge.rs`), a clock that shows event time, and a trainer
 //! whose job takes a stated event time. Broker, network and the processes of trainers are not part of it.
 
 mod judge;
