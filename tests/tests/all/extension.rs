@@ -194,10 +194,11 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
             .ok()
             .and_then(|mut page| page.body_mut().read_to_string().ok());
         let metrics = page.and_then(|page| Metrics::parse(&page).ok()).unwrap_or_default();
-        if let Some(state) = metrics
-            .get("driftmill_drift_state", &labels)
-            .filter(|state| *state > 0.0)
-        {
+        let is_in = |state: &&str| {
+            let of_state = [labels[0], labels[1], ("state", *state)];
+            metrics.get("driftmill_drift_state", &of_state) == Some(1.0)
+        };
+        if let Some(state) = ["stable", "warning", "drift"].into_iter().find(is_in) {
             assert!(
                 metrics
                     .get("driftmill_drift_threshold", &labels)
@@ -211,7 +212,7 @@ fn a_new_detector_is_one_file_and_a_line_and_is_found_everywhere() {
         );
         std::thread::sleep(Duration::from_millis(200));
     };
-    println!("driftmill_drift_state{{detector=\"extension\"}} {state}");
+    println!("driftmill_drift_state{{detector=\"extension\",state=\"{state}\"}} 1");
     drop(daemon);
     drain.join().unwrap();
 }
