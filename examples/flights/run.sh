@@ -5,9 +5,10 @@
 #
 # --first N takes only the first N departures (27,000 are January). The replay is spread over S seconds, by default 240
 # for the year and in proportion for a part of it: a training job takes about a second, which is then a day and a half
-# of flights. With --better it fails unless the live pipeline beats its first version and the class. DIR, by default target/flights, receives report.txt, report.json, report.png and the logs. Kafka comes
-# from scripts/kafka, or is the one that DRIFTMILL_KAFKA=host:port names. The daemon is target/release/driftmill, built
-# first, or the one that DRIFTMILL_BIN names; Python's packages go into DIR/venv, or DRIFTMILL_VENV.
+# of flights. With --better it fails unless the live pipeline beats its first version and the class. DIR, by default
+# target/flights, receives report.txt, report.json, report.png and the logs. Kafka comes from scripts/kafka, or is the
+# one that DRIFTMILL_KAFKA=host:port names. The daemon is target/release/driftmill, built first, or the one that
+# DRIFTMILL_BIN names; Python's packages go into DIR/venv, or DRIFTMILL_VENV.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,11 +20,14 @@ while [ $# -gt 0 ]; do
   --first) first=$2 ;;
   --seconds) seconds=$2 ;;
   --out) out=$2 ;;
-  *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  *) sed -n '2,12p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
   esac
   shift 2
 done
 
+mkdir -p "$out"
+# Absolute: a registry's file URL must be.
+out=$(cd "$out" && pwd)
 rm -rf "$out/state" "$out/data"
 mkdir -p "$out/state"
 if [ -z "${DRIFTMILL_BIN:-}" ]; then
