@@ -295,6 +295,12 @@ fn ask_brokers(settings: &Settings) -> Vec<Finding> {
         Ok(found) => (found.findings, found.oldest_ms),
         Err(error) => (away(error), None),
     };
+    // When the labels were made says nothing of when predictions are.
+    match settings.labels.as_ref().map(|labels| labels.check()) {
+        Some(Ok(found)) => findings.extend(found.findings),
+        Some(Err(error)) => findings.extend(away(error)),
+        None => {}
+    }
     findings.extend(settings.sink.check(oldest_ms).unwrap_or_else(away));
     findings
 }

@@ -166,7 +166,7 @@ impl World {
         out.into_owned()
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         config(
             &self.name,
             self.folder.path(),
