@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use driftmill_config::Document;
 use driftmill_connectors::{ConnectError, Finding, SinkError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::bootstrap::Examined;
 use crate::clock::{Clock as _, SystemClock};
 use crate::committer::CommitError;
 use crate::daemon::{Compared, JobRunner, LogObserver, Outcome, RunError, Status, Summary, Surroundings, Verified};
@@ -261,11 +263,21 @@ fn check(config: &Path, offline: bool) -> u8 {
     if !offline {
         findings = ask_brokers(&settings);
     }
+    let mut history = None;
+    match crate::bootstrap::examine(&LocalDisk, &settings) {
+        None => {}
+        Some(Examined::Fine(told)) => say(&format!("{}: {told}", config.display())),
+        Some(Examined::NotNeeded(why)) => findings.push(Finding::Warning(format!("bootstrap: {why}"))),
+        Some(Examined::Wrong(why)) => history = Some(why),
+    }
     findings.dedup();
     for finding in &findings {
         complain(&format!("{}: {finding}", config.display()));
     }
-    if findings.iter().any(Finding::is_error) {
+    if let Some(why) = &history {
+        complain(&at_key(config, &settings.text, "model", "bootstrap", why));
+    }
+    if history.is_some() || findings.iter().any(Finding::is_error) {
         return WRONG;
     }
     let plan = &settings.plan;
@@ -286,6 +298,20 @@ fn check(config: &Path, offline: bool) -> u8 {
         if offline { " (no broker was asked)" } else { "" },
     ));
     0
+}
+
+/// A problem with the value of a key, rendered at its place.
+fn at_key(config: &Path, text: &str, table: &str, key: &str, what: &str) -> String {
+    let shown = config.display().to_string();
+    match Document::parse(&shown, text, &|name| std::env::var(name).ok()) {
+        Ok(document) => {
+            let mut problems = document.problems();
+            let span = document.root().table(table, &mut problems).key_span(key);
+            problems.push(span, what, None);
+            problems.render()
+        }
+        Err(problems) => problems.render(),
+    }
 }
 
 /// What the connectors find without changing anything.
