@@ -37,7 +37,12 @@ pub enum Work {
         arrived: Instant,
     },
     /// Make an artifact durable before any epoch that is sent after it.
-    Artifact(Vec<u8>),
+    Artifact {
+        /// The artifact.
+        bytes: Vec<u8>,
+        /// The last epoch that its model has learned from.
+        epoch: u64,
+    },
     /// Publish a snapshot of the state after the last epoch sent, once that has committed.
     Snapshot(Prepared),
 }
@@ -207,7 +212,7 @@ impl Worker {
         while let Some(first) = next.take() {
             match first {
                 Work::Snapshot(prepared) => self.publish(prepared)?,
-                Work::Artifact(bytes) => self.keep(&bytes)?,
+                Work::Artifact { bytes, epoch } => self.keep(&bytes, epoch)?,
                 Work::Epoch { unit, record, arrived } => {
                     let mut group = vec![(unit, record, arrived)];
                     // Whatever has queued up meanwhile shares the commit; a snapshot ends the group, since it must
@@ -216,7 +221,7 @@ impl Worker {
                         match work.try_recv() {
                             Ok(Work::Epoch { unit, record, arrived }) => group.push((unit, record, arrived)),
                             // Durable before the epochs behind it, and so before those of this group.
-                            Ok(Work::Artifact(bytes)) => self.keep(&bytes)?,
+                            Ok(Work::Artifact { bytes, epoch }) => self.keep(&bytes, epoch)?,
                             Ok(other) => {
                                 next = Some(other);
                                 break;
@@ -234,10 +239,13 @@ impl Worker {
         Ok(())
     }
 
-    fn keep(&self, artifact: &[u8]) -> Result<(), CommitError> {
+    fn keep(&self, artifact: &[u8], epoch: u64) -> Result<(), CommitError> {
         loop {
             match self.registry.put(artifact) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    pass(Point::PublicationPut, epoch);
+                    return Ok(());
+                }
                 Err(error @ RegistryError::Disk(_)) => {
                     tracing::warn!(%error, "the registry cannot be written; epochs wait for it");
                     std::thread::sleep(REGISTRY_BACKOFF);

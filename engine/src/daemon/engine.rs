@@ -64,6 +64,8 @@ pub(super) struct Engine {
     pub(super) wish: Option<String>,
     /// What went live and is not in the registry's history yet.
     pub(super) unprojected: Vec<Deployed>,
+    /// The oldest epoch with a publication that is not known to be durable; nothing but its failpoint asks.
+    pub(super) publication: Option<u64>,
     /// Events that the next live epoch records and applies.
     pub(super) pending: Vec<Event>,
     /// Whether every epoch of the state went to the committer.
@@ -332,14 +334,20 @@ impl Engine {
                 self.deploy()?;
                 let took = swapped.elapsed();
                 // Snapshots of an online learner follow each other all day long: only lines are news.
-                if !matches!(event, Event::Published { .. }) {
+                let is_news = !matches!(event, Event::Published { .. });
+                if is_news {
                     self.notice(Happening::Live {
                         version: self.deployment.version.clone(),
                         took,
                     });
                 }
-                if self.is_live {
-                    pass(Point::SwapApplied, epoch);
+                match (self.is_live, is_news) {
+                    (false, _) => {}
+                    (true, true) => pass(Point::SwapApplied, epoch),
+                    (true, false) => {
+                        self.publication.get_or_insert(epoch);
+                        pass(Point::PublicationApplied, epoch);
+                    }
                 }
             }
         }

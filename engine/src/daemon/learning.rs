@@ -156,6 +156,7 @@ impl Engine {
                 artifact,
                 snapshot: self.state.epoch,
             });
+            pass(Point::PublicationDecided, self.state.epoch);
         }
         Ok(())
     }
@@ -184,9 +185,9 @@ impl Engine {
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
         let bytes = Artifact::write(&model, &lineage);
-        let artifact = Artifact::id(&bytes);
+        let (artifact, epoch) = (Artifact::id(&bytes), self.state.epoch);
         let go_on = || !self.stop.load(Ordering::Acquire);
-        if !self.committer.send(Work::Artifact(bytes), &go_on)? {
+        if !self.committer.send(Work::Artifact { bytes, epoch }, &go_on)? {
             return Ok(None);
         }
         self.keep_loaded(&artifact, model);
@@ -437,6 +438,9 @@ impl Engine {
             self.registry.append(first)?;
             pass(Point::SwapNoted, first.epoch);
             self.unprojected.remove(0);
+        }
+        if let Some(epoch) = self.publication.take_if(|epoch| *epoch <= committed) {
+            pass(Point::PublicationCommitted, epoch);
         }
         Ok(())
     }

@@ -202,6 +202,7 @@ pub(super) fn assemble(
         is_live: false,
         wish: None,
         unprojected: Vec::new(),
+        publication: None,
         committer,
         snapshots,
         registry,
