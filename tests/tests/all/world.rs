@@ -1,5 +1,5 @@
 //! A world that is learned from: records whose labels follow on another topic, and a change after which the opposite holds.
-//! The pipeline on it closes the whole loop.
+//! The pipeline on it closes the whole loop, with models of jobs alone, or with an online learner before them.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     log: &'static str,
     /// Time between snapshots.
     snapshots: &'static str,
+    /// Whether the first model is an online learner's.
+    is_online: bool,
     http: String,
     folder: tempfile::TempDir,
     /// Event time of record 0, in milliseconds.
@@ -54,6 +56,7 @@ impl World {
             delivery,
             log: "trim",
             snapshots: "500 ms",
+            is_online: false,
             http: format!("127.0.0.1:{}", free_port()),
             folder: tempfile::tempdir().unwrap(),
             begun_ms: i64::try_from(now.as_millis()).unwrap() - i64::from(records) * STEP_MS,
@@ -98,6 +101,12 @@ impl World {
     /// Keeps the epoch log whole, so that [`World::verify`] replays from the first epoch.
     pub(crate) fn keeping_log(mut self) -> Self {
         self.log = "keep";
+        self
+    }
+
+    /// Lets an online learner make the first model, and jobs its rivals.
+    pub(crate) fn with_online_learner(mut self) -> Self {
+        self.is_online = true;
         self
     }
 
@@ -203,7 +212,7 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> String {
-        config(
+        let config = config(
             &self.name,
             self.folder.path(),
             self.broker.bootstrap(),
@@ -212,9 +221,28 @@ impl World {
         )
         .replace(MODEL, &self.model)
         .replace("\"trim\"", &format!("\"{}\"", self.log))
-        .replace("\"500 ms\"", &format!("\"{}\"", self.snapshots))
+        .replace("\"500 ms\"", &format!("\"{}\"", self.snapshots));
+        if !self.is_online {
+            return config;
+        }
+        ONLINE.iter().fold(config, |config, (section, with)| {
+            assert!(config.contains(section), "{section} is gone");
+            config.replace(section, with)
+        })
     }
 }
+
+/// What a pipeline with an online learner has for these lines. Jobs come by the clock, since the learner follows a change
+/// before the loss alarms; a candidate that is no better makes room for the next after 6,000 records.
+const ONLINE: [(&str, &str); 3] = [
+    (
+        "[model]\n",
+        "[[challenger]]\nlearner = \"logistic-regression\"\n\n\
+         [model]\nlearner        = \"sgd-logistic\"\npublish_every  = \"10 s\"\n",
+    ),
+    ("[retrain]\n", "[retrain]\nevery    = \"5 min\"\n"),
+    ("[gate]\n", "[gate]\nage_max = \"10 min\"\n"),
+];
 
 fn config(name: &str, folder: &Path, brokers: &str, http: &str, delivery: &str) -> String {
     let folder = folder.display();
