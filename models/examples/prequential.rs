@@ -10,11 +10,13 @@
 //! number is an empty cell. For each stream and learner a line: mean of the seeds' accuracy and of every metric of the
 //! task, rows a second of predicting and learning (rows already parsed, one thread), bytes of memory at the end.
 
+#![expect(clippy::print_stdout, reason = "what it measured is printed")]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use driftmill_config::{Component, Document, find};
+use driftmill_config::{Document, find};
 use driftmill_models::contracts::{Labelled, Learner, LearnerContext, Task};
 use driftmill_models::dictionary::Dictionaries;
 use driftmill_models::encoders::ColumnsEncoder;

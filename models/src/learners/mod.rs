@@ -1,17 +1,31 @@
 //! Learners: what makes models out of labelled rows. One file for each; [`LEARNERS`] (row by row) and
 //! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
 
+mod baseline;
+mod blocks;
 mod logistic_regression;
+mod majority;
+mod no_change;
 mod random_forest;
 mod rows;
+mod settings;
+mod sgd;
+mod sgd_linear;
 mod sgd_logistic;
+mod sgd_softmax;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
 
 pub(crate) use rows::usable;
 
 /// All learners that learn row by row, in the order of the reference.
-pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[&sgd_logistic::SgdLogisticKind];
+pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
+    &sgd_logistic::SgdLogisticKind,
+    &sgd_softmax::SgdSoftmaxKind,
+    &sgd_linear::SgdLinearKind,
+    &majority::MajorityKind,
+    &no_change::NoChangeKind,
+];
 
 /// All learners that are fitted on a training set, in the order of the reference.
 pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[

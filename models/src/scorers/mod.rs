@@ -1,5 +1,6 @@
 //! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
 
+pub mod constant;
 pub mod forest;
 pub mod linear;
 pub mod pool;
@@ -40,6 +41,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: constant::FORMAT,
+        summary: "The same scores for every row, whatever its inputs.",
+        example: constant::example,
+        read: constant::read,
     },
 ];
 
