@@ -5,6 +5,7 @@ mod baseline;
 mod blocks;
 mod logistic_regression;
 mod majority;
+mod naive_bayes;
 mod no_change;
 mod random_forest;
 mod rows;
@@ -23,6 +24,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &sgd_logistic::SgdLogisticKind,
     &sgd_softmax::SgdSoftmaxKind,
     &sgd_linear::SgdLinearKind,
+    &naive_bayes::NaiveBayesKind,
     &majority::MajorityKind,
     &no_change::NoChangeKind,
 ];

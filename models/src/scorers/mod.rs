@@ -3,6 +3,7 @@
 pub mod constant;
 pub mod forest;
 pub mod linear;
+pub mod naive_bayes;
 pub mod pool;
 
 use std::sync::Arc;
@@ -41,6 +42,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: naive_bayes::FORMAT,
+        summary: "Bayes' rule over normal densities of numbers and shares of categories.",
+        example: naive_bayes::example,
+        read: naive_bayes::read,
     },
     ScorerFormat {
         name: constant::FORMAT,
