@@ -3,6 +3,7 @@
 
 mod baseline;
 mod blocks;
+mod half_space_trees;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
@@ -25,6 +26,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &sgd_softmax::SgdSoftmaxKind,
     &sgd_linear::SgdLinearKind,
     &naive_bayes::NaiveBayesKind,
+    &half_space_trees::HalfSpaceTreesKind,
     &majority::MajorityKind,
     &no_change::NoChangeKind,
 ];

@@ -2,6 +2,7 @@
 
 pub mod constant;
 pub mod forest;
+pub mod half_space;
 pub mod linear;
 pub mod naive_bayes;
 pub mod pool;
@@ -48,6 +49,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "Bayes' rule over normal densities of numbers and shares of categories.",
         example: naive_bayes::example,
         read: naive_bayes::read,
+    },
+    ScorerFormat {
+        name: half_space::FORMAT,
+        summary: "How few rows of a window lie where a row lies, as trees halve the space.",
+        example: half_space::example,
+        read: half_space::read,
     },
     ScorerFormat {
         name: constant::FORMAT,
