@@ -5,8 +5,7 @@
 //! count the rows of a window while those of the window before say what is usual; after so many rows the two change
 //! places. What differs from the paper: inputs are standardised as they come, as no stream announces its ranges, and the
 //! paper's range from 0 to 1 is that of ±[`DEVIATIONS`] standard deviations; scores are turned around and brought between
-//! 0 and 1, in the same order. The paper's depth is 15; what lies below 10 holds hardly a row of a window of 250, and
-//! would be 32 times as much to keep.
+//! 0 and 1, in the same order. The paper's depth is 15: with 12, an eighth of it has to be kept and saved.
 
 use std::sync::Arc;
 
@@ -24,8 +23,8 @@ use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinS
 
 /// Prefix of the encoder's chunks.
 const ENCODER: &str = "encoder/";
-/// Half the width of the space: what is farther from the mean lies at its edge.
-const DEVIATIONS: f64 = 4.0;
+/// Where the paper's range of an input ends, on either side of its mean: hardly anything usual lies farther away.
+const DEVIATIONS: f64 = 3.0;
 /// A node of at most this share of a window's rows is not looked into (the paper's sizeLimit).
 const SIZE_LIMIT_SHARE: f64 = 0.1;
 
@@ -55,7 +54,7 @@ impl Component for HalfSpaceTreesKind {
             Field {
                 name: "depth",
                 kind: Kind::Integer,
-                need: Need::Optional("10"),
+                need: Need::Optional("12"),
                 doc: "How often each tree halves the space, from 1 to 16. Memory doubles with each.",
             },
             Field {
@@ -91,7 +90,7 @@ impl LearnerKind<dyn Learner> for HalfSpaceTreesKind {
             number.clamp(least, most) as usize
         };
         let trees = number("trees", 25, 1, TREES_MAX as u64);
-        let depth = number("depth", 10, 1, DEPTH_MAX as u64);
+        let depth = number("depth", 12, 1, DEPTH_MAX as u64);
         let window = number("window", 250, 10, 1_000_000);
         if context.task != Task::Anomaly {
             refuse_task(section, "`half-space-trees` finds anomalies", problems);
