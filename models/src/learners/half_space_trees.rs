@@ -116,19 +116,16 @@ fn bytes_of(trees: usize, depth: usize, encoder: &ColumnsEncoder) -> usize {
 
 /// Trees that halve a space of their own each: random ranges that contain that of the inputs.
 fn grown(width: usize, depth: usize, trees: usize, seed: u64) -> Shape {
-    let mut splits = Vec::with_capacity(trees << depth);
-    for tree in 0..trees {
+    let mut splits = vec![Split { place: 0, at: 0.0 }; trees << depth];
+    for (tree, splits) in splits.chunks_mut(1 << depth).enumerate() {
         let seed = derived(seed, tree as u64);
-        let ranges: Vec<[f64; 2]> = (0..width)
-            .map(|place| {
-                let center = uniform(&mut of_row(seed, place as u64));
-                let half = 2.0 * center.max(1.0 - center);
-                [center - half, center + half].map(|at| DEVIATIONS * (2.0 * at - 1.0))
-            })
-            .collect();
-        // Place 0 is not used.
-        splits.push(Split { place: 0, at: 0.0 });
-        splits.extend((1..1_usize << depth).map(|node| split(node, &ranges, seed)));
+        let range = |place: usize| {
+            let center = uniform(&mut of_row(seed, place as u64));
+            let half = 2.0 * center.max(1.0 - center);
+            [center - half, center + half].map(|at| DEVIATIONS * (2.0 * at - 1.0))
+        };
+        let mut ranges: Vec<[f64; 2]> = (0..width).map(range).collect();
+        halve(1, splits, &mut ranges, seed);
     }
     Shape {
         width,
@@ -138,34 +135,26 @@ fn grown(width: usize, depth: usize, trees: usize, seed: u64) -> Shape {
     }
 }
 
-/// At which input a node halves: that is a function of the node alone.
-fn place_of(node: usize, width: usize, seed: u64) -> usize {
-    // Rows below 2^32 are the inputs' ranges.
+/// Splits `node` at the middle of what is left of the range of a random input, then what lies below it. Without inputs
+/// every split stays at 0.
+fn halve(node: usize, splits: &mut [Split], ranges: &mut [[f64; 2]], seed: u64) {
+    if node >= splits.len() || ranges.is_empty() {
+        return;
+    }
+    // Rows below 2^32 are the ranges of the inputs.
     let draw = uniform(&mut of_row(seed, (1 << 32) + node as u64));
-    ((draw * width as f64) as usize).min(width.saturating_sub(1))
-}
-
-/// The split of a node: the middle of what the nodes above left of the range of its input.
-fn split(node: usize, ranges: &[[f64; 2]], seed: u64) -> Split {
-    let width = ranges.len();
-    if width == 0 {
-        return Split { place: 0, at: 0.0 };
-    }
-    let place = place_of(node, width, seed);
-    let [mut low, mut high] = ranges[place];
-    for above in (1..=node.ilog2()).rev() {
-        if place_of(node >> above, width, seed) == place {
-            let middle = (low + high) / 2.0;
-            match (node >> (above - 1)) & 1 {
-                0 => high = middle,
-                _ => low = middle,
-            }
-        }
-    }
-    Split {
+    let place = ((draw * ranges.len() as f64) as usize).min(ranges.len() - 1);
+    let [low, high] = ranges[place];
+    let middle = (low + high) / 2.0;
+    splits[node] = Split {
         place: place as u32,
-        at: ((low + high) / 2.0) as f32,
-    }
+        at: middle as f32,
+    };
+    ranges[place] = [low, middle];
+    halve(2 * node, splits, ranges, seed);
+    ranges[place] = [middle, high];
+    halve(2 * node + 1, splits, ranges, seed);
+    ranges[place] = [low, high];
 }
 
 /// The learner.
