@@ -1,6 +1,6 @@
 //! Rows of numbers that reach a learner as they are, for the tests of single learners.
 
-use super::world::with_section;
+use super::world::{try_section, with_section};
 use crate::contracts::{Labelled, Learner, LearnerContext, Task};
 use crate::dictionary::Dictionaries;
 use crate::encoders::ColumnsEncoder;
@@ -74,8 +74,8 @@ impl Plain {
     }
 }
 
-/// The learner of this name and these settings over the columns of `rows`.
-pub(crate) fn learner(name: &str, settings: &str, task: Task, rows: &Plain) -> Box<dyn Learner> {
+/// The learner of this name and these settings over the columns of `rows`, or what is wrong with them.
+pub(crate) fn try_learner(name: &str, settings: &str, task: Task, rows: &Plain) -> Result<Box<dyn Learner>, String> {
     let specs = specs(rows.values.len());
     let tables: String = specs
         .iter()
@@ -85,9 +85,14 @@ pub(crate) fn learner(name: &str, settings: &str, task: Task, rows: &Plain) -> B
         ColumnsEncoder::from_config(section, &specs, 1, problems)
     });
     let kind = LEARNERS.iter().find(|kind| kind.name() == name).unwrap();
-    with_section(settings, |section, problems| {
+    try_section(settings, |section, problems| {
         kind.build(section, &LearnerContext::new(task, &encoder, 1), problems)
     })
+}
+
+/// The same; nothing may be wrong with it.
+pub(crate) fn learner(name: &str, settings: &str, task: Task, rows: &Plain) -> Box<dyn Learner> {
+    try_learner(name, settings, task, rows).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// Only learners that ask one input at a time take missing values.

@@ -43,3 +43,58 @@ pub(super) fn refuse_task(section: &Section<'_>, help: &str, problems: &mut Prob
     let message = "this learner cannot learn this task".to_owned();
     problems.push(section.span(), message, Some(help.to_owned()));
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::conformance::plain::{Plain, try_learner};
+    use crate::contracts::Task;
+
+    #[test]
+    fn impossible_settings_of_every_learner_are_refused() {
+        let rows = Plain::new(&[&[1.0]], &[1.0]);
+        let several = Task::Multiclass { classes: 3 };
+        for (name, task, text, expected) in [
+            (
+                "sgd-logistic",
+                Task::Binary,
+                "rate_schedule = 'adam'",
+                "`rate_schedule` must",
+            ),
+            ("sgd-logistic", several, "", "`sgd-logistic` learns binary tasks"),
+            ("sgd-softmax", several, "rate = 11.0", "`rate` must"),
+            ("sgd-softmax", several, "memory_max = '100 B'", "more than `memory_max`"),
+            ("sgd-softmax", Task::Binary, "", "learns multiclass tasks"),
+            ("sgd-linear", Task::Regression, "loss = 'absolute'", "`loss` must"),
+            (
+                "sgd-linear",
+                Task::Regression,
+                "huber_delta = 0.0",
+                "`huber_delta` must",
+            ),
+            ("sgd-linear", Task::Binary, "", "learns regression"),
+            ("naive-bayes", Task::Binary, "smoothing = 0.0", "`smoothing` must"),
+            (
+                "naive-bayes",
+                Task::Binary,
+                "memory_max = '100 B'",
+                "more than `memory_max`",
+            ),
+            ("naive-bayes", Task::Regression, "", "binary and multiclass tasks"),
+            ("half-space-trees", Task::Anomaly, "trees = 0", "`trees` must"),
+            ("half-space-trees", Task::Anomaly, "depth = 17", "`depth` must"),
+            ("half-space-trees", Task::Anomaly, "window = 9", "`window` must"),
+            (
+                "half-space-trees",
+                Task::Anomaly,
+                "depth = 16\ntrees = 1000",
+                "more than `memory_max`",
+            ),
+            ("half-space-trees", Task::Binary, "", "finds anomalies"),
+            ("majority", Task::Anomaly, "", "a baseline learns from labels"),
+            ("no-change", Task::Anomaly, "", "a baseline learns from labels"),
+        ] {
+            let problems = try_learner(name, text, task, &rows).err().unwrap();
+            assert!(problems.contains(expected), "{name}, {text}: {problems}");
+        }
+    }
+}

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use driftmill_config::{Field, Kind, Need, Problems, Section};
 
 use super::blocks::{Blocks, Encoded};
+use super::settings::check_memory;
 use crate::codec::{CodecError, Put, Reader};
-use crate::contracts::{Labelled, Learner, Task};
+use crate::contracts::{Form, Labelled, Learner, LearnerContext, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::model::Model;
 use crate::scorers::linear::{Linear, dot};
@@ -164,9 +165,42 @@ struct Core {
     sums: Vec<f64>,
 }
 
+/// Bytes of memory for weights of so many outputs.
+fn bytes_of(outputs: usize, settings: Settings, encoder: &ColumnsEncoder) -> usize {
+    let width = encoder.width();
+    let weights = outputs * (width + 1);
+    let squares = if settings.schedule == Schedule::AdaGrad {
+        weights
+    } else {
+        0
+    };
+    let active = if width > DENSE_MAX { width } else { 0 };
+    (weights + squares + outputs) * size_of::<f64>()
+        + active * size_of::<u32>()
+        + Blocks::bytes_max(width)
+        + encoder.bytes_max()
+}
+
+/// Checks settings and memory and builds a learner of an objective. `name` is the learner's.
+pub(super) fn build<O: Objective + 'static>(
+    name: &str,
+    objective: O,
+    settings: Settings,
+    section: &Section<'_>,
+    context: &LearnerContext<'_>,
+    problems: &mut Problems,
+) -> Option<Box<dyn Learner>> {
+    let encoder = context.encoder(Form::Scaled, section, problems)?;
+    // Before anything of that size is allocated.
+    let bytes = size_of::<Sgd<O>>() + bytes_of(objective.task().outputs(), settings, &encoder);
+    let before = problems.len();
+    check_memory(name, bytes, section, context, problems);
+    (problems.len() == before).then(|| Box::new(Sgd::new(objective, settings, encoder)) as Box<dyn Learner>)
+}
+
 impl<O: Objective> Sgd<O> {
     /// Has learned nothing.
-    pub(super) fn new(objective: O, settings: Settings, encoder: ColumnsEncoder) -> Self {
+    fn new(objective: O, settings: Settings, encoder: ColumnsEncoder) -> Self {
         let (width, outputs) = (encoder.width(), objective.task().outputs());
         let adaptive = settings.schedule == Schedule::AdaGrad;
         let squares = if adaptive { outputs * (width + 1) } else { 0 };
@@ -361,13 +395,7 @@ impl<O: Objective> Learner for Sgd<O> {
     }
 
     fn bytes(&self) -> usize {
-        let core = &self.core;
-        let numbers = core.weights.len() + core.squares.len() + 2 * core.intercepts.len();
-        size_of::<Self>()
-            + numbers * size_of::<f64>()
-            + core.active.capacity() * size_of::<u32>()
-            + Blocks::bytes_max(core.width)
-            + self.encoder.bytes_max()
+        size_of::<Self>() + bytes_of(self.core.intercepts.len(), self.settings, &self.encoder)
     }
 }
 

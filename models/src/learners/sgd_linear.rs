@@ -6,9 +6,9 @@
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
-use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
-use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, Sgd};
-use crate::contracts::{Form, Learner, LearnerContext, LearnerKind, Task};
+use super::settings::{MEMORY_MAX, named, refuse_task};
+use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, build};
+use crate::contracts::{Learner, LearnerContext, LearnerKind, Task};
 use crate::scorers::linear::{Linear, Link};
 
 /// Labels beyond are taken for it, so that errors and their squares stay finite.
@@ -78,11 +78,16 @@ impl LearnerKind<dyn Learner> for SgdLinearKind {
         if context.task != Task::Regression {
             refuse_task(section, "`sgd-linear` learns regression", problems);
         }
-        let encoder = context.encoder(Form::Scaled, section, problems)?;
         let error_max = if loss == "huber" { delta } else { f64::INFINITY };
-        let learner = Sgd::new(Errors::new(error_max), settings, encoder);
-        check_memory(self.name(), learner.bytes(), section, context, problems);
-        (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
+        let learner = build(
+            self.name(),
+            Errors::new(error_max),
+            settings,
+            section,
+            context,
+            problems,
+        );
+        learner.filter(|_| problems.len() == before)
     }
 }
 

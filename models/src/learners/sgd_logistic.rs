@@ -2,9 +2,9 @@
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
-use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, Sgd};
-use crate::contracts::{Form, Learner, LearnerContext, LearnerKind, Task};
+use super::settings::{MEMORY_MAX, named, refuse_task};
+use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, build};
+use crate::contracts::{Learner, LearnerContext, LearnerKind, Task};
 use crate::scorers::linear::{Linear, Link, logistic};
 
 /// The entry of the list.
@@ -42,10 +42,8 @@ impl LearnerKind<dyn Learner> for SgdLogisticKind {
         if context.task != Task::Binary {
             refuse_task(section, "`sgd-logistic` learns binary tasks", problems);
         }
-        let encoder = context.encoder(Form::Scaled, section, problems)?;
-        let learner = Sgd::new(LogLoss, settings, encoder);
-        check_memory(self.name(), learner.bytes(), section, context, problems);
-        (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
+        let learner = build(self.name(), LogLoss, settings, section, context, problems);
+        learner.filter(|_| problems.len() == before)
     }
 }
 

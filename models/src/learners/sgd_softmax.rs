@@ -3,9 +3,9 @@
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
-use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, Sgd};
-use crate::contracts::{Form, Learner, LearnerContext, LearnerKind, Task};
+use super::settings::{MEMORY_MAX, named, refuse_task};
+use super::sgd::{L2, Objective, RATE, RATE_SCHEDULE, Settings, build};
+use crate::contracts::{Learner, LearnerContext, LearnerKind, Task};
 use crate::scorers::linear::{Linear, softmax};
 
 /// The entry of the list.
@@ -48,10 +48,15 @@ impl LearnerKind<dyn Learner> for SgdSoftmaxKind {
             );
             return None;
         };
-        let encoder = context.encoder(Form::Scaled, section, problems)?;
-        let learner = Sgd::new(CrossEntropy(context.task), settings, encoder);
-        check_memory(self.name(), learner.bytes(), section, context, problems);
-        (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
+        let learner = build(
+            self.name(),
+            CrossEntropy(context.task),
+            settings,
+            section,
+            context,
+            problems,
+        );
+        learner.filter(|_| problems.len() == before)
     }
 }
 
@@ -78,5 +83,26 @@ impl Objective for CrossEntropy {
 
     fn scorer(&self, weights: Vec<f64>, intercepts: Vec<f64>) -> Linear {
         Linear::softmax(weights, intercepts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::plain::{Plain, learner};
+
+    #[test]
+    fn the_first_step_is_that_of_the_formula() {
+        let rows = Plain::new(&[&[2.0, 2.0]], &[2.0, 0.0]);
+        let mut scores = Vec::new();
+        let task = Task::Multiclass { classes: 3 };
+        learner("sgd-softmax", "rate = 0.1", task, &rows).learn(rows.labelled(), Some(&mut scores));
+        let step = 0.1 / (1.0 + 0.1 * (1.0 + 4.0) * 0.5);
+        // Weight times 2, and intercept, along 1/3 for the other classes and -2/3 for the true one.
+        let sums = [-1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0].map(|slope| step * slope * (2.0 * 2.0 + 1.0));
+        let total: f64 = sums.iter().map(|sum: &f64| sum.exp()).sum();
+        for (found, sum) in scores[3..].iter().zip(sums) {
+            assert!((found - sum.exp() / total).abs() < 1e-15, "{scores:?}");
+        }
     }
 }
