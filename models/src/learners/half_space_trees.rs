@@ -58,7 +58,7 @@ impl Component for HalfSpaceTreesKind {
                 doc: "How often each tree halves the space, from 1 to 16. Memory doubles with each.",
             },
             Field {
-                name: "window",
+                name: "window_rows",
                 kind: Kind::Integer,
                 need: Need::Optional("250"),
                 doc: "Rows of a window, from 10 to 1000000. A smaller one forgets faster and is coarser.",
@@ -69,7 +69,7 @@ impl Component for HalfSpaceTreesKind {
     }
 
     fn example(&self) -> &'static str {
-        "learner = \"half-space-trees\"\ntrees = 10\ndepth = 8\nwindow = 250\nmemory_max = \"16 MiB\"\n"
+        "learner = \"half-space-trees\"\ntrees = 10\ndepth = 8\nwindow_rows = 250\nmemory_max = \"16 MiB\"\n"
     }
 }
 
@@ -91,7 +91,7 @@ impl LearnerKind<dyn Learner> for HalfSpaceTreesKind {
         };
         let trees = number("trees", 25, 1, TREES_MAX as u64);
         let depth = number("depth", 12, 1, DEPTH_MAX as u64);
-        let window = number("window", 250, 10, 1_000_000);
+        let window = number("window_rows", 250, 10, 1_000_000);
         if context.task != Task::Anomaly {
             refuse_task(section, "`half-space-trees` finds anomalies", problems);
         }

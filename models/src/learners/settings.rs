@@ -82,7 +82,12 @@ mod tests {
             ("naive-bayes", Task::Regression, "", "binary and multiclass tasks"),
             ("half-space-trees", Task::Anomaly, "trees = 0", "`trees` must"),
             ("half-space-trees", Task::Anomaly, "depth = 17", "`depth` must"),
-            ("half-space-trees", Task::Anomaly, "window = 9", "`window` must"),
+            (
+                "half-space-trees",
+                Task::Anomaly,
+                "window_rows = 9",
+                "`window_rows` must",
+            ),
             (
                 "half-space-trees",
                 Task::Anomaly,
