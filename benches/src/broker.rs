@@ -96,23 +96,28 @@ impl Broker {
         }
     }
 
-    /// Writes `count` flights into a topic, to each partition in turn; how many of them W1 keeps.
+    /// Writes `count` of these flights into a topic, to each partition in turn; how many of them the pipelines keep.
+    /// Flights that tell when their label became known have their own time in Kafka too, others that of writing.
     ///
     /// # Errors
     /// A record that is not acknowledged.
-    pub fn load(&self, topic: &str, count: u64) -> Result<u64, Failure> {
+    pub fn load(&self, topic: &str, mut flights: Flights, count: u64) -> Result<u64, Failure> {
         let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .set("linger.ms", "20")
             .create()?;
-        let (mut flights, mut line, mut kept) = (Flights::new(1), String::new(), 0);
+        let (mut line, mut kept) = (String::new(), 0);
         for row in 0..count {
-            kept += u64::from(flights.write(&mut line));
+            let flight = flights.write(&mut line);
+            kept += u64::from(flight.is_kept);
             let partition = (row % PARTITIONS as u64) as i32;
-            send(
-                &producer,
-                BaseRecord::to(topic).partition(partition).payload(line.as_bytes()),
-            )?;
+            let record = BaseRecord::to(topic).partition(partition).payload(line.as_bytes());
+            let record = if flights.is_labelled() {
+                record.timestamp(flight.time_ms)
+            } else {
+                record
+            };
+            send(&producer, record)?;
         }
         producer.flush(PATIENCE)?;
         let there = self.records(topic)?;
