@@ -40,7 +40,7 @@ fn main() -> Result<(), Failure> {
     let mut options = Options {
         records: 1_000_000,
         seconds: 90,
-        every_s: 8,
+        every_s: 12,
     };
     for option in words.chunks(2) {
         match option {

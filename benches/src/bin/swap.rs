@@ -20,7 +20,7 @@ use driftmill_benches::table::{Table, grouped};
 const STEPS: &[(&str, &str)] = &[
     ("prepare", "take a snapshot of the learner, serialise it, hand it over"),
     ("apply", "apply the events, take the model from memory"),
-    ("note", "write the registry's history"),
+    ("note", "have it written into the registry's history"),
 ];
 /// Between two commands of the operator.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -56,7 +56,13 @@ fn main() -> Result<(), Failure> {
     };
     let daemon = ground.daemon("daemon", swapping)?.logging("info,driftmill::swap=trace");
     let commands = run(&ground, &daemon).map_err(|error| format!("{error}\n{}", ground.log(&daemon.name)))?;
-    let steps = steps(&ground.log(&daemon.name));
+    let log = ground.log(&daemon.name);
+    let history = std::fs::read_to_string(daemon.state.join("registry/deployments.jsonl"))?;
+    let (told, noted) = (log.matches(": live version=").count(), history.lines().count());
+    if told != noted {
+        return Err(format!("{told} versions went live, the registry's history has {noted}").into());
+    }
+    let steps = steps(&log);
     let swaps = steps.get("apply").map_or(0, Vec::len);
     if swaps < SWAPS_MIN {
         return Err(format!("only {swaps} changes of the live version: nothing can be said").into());
