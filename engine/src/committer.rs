@@ -15,7 +15,7 @@ use driftmill_connectors::{Sink, SinkError, Unit};
 use crate::epoch_log::{EpochLog, EpochRecord, LogError};
 use crate::failpoint::{Point, pass};
 use crate::metrics::Metrics;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Deployment, Registry, RegistryError};
 use crate::snapshot::{Prepared, SnapshotError, SnapshotStore};
 
 /// Most epochs in one transaction: bounds what is sent again after an abort.
@@ -40,9 +40,13 @@ pub enum Work {
     Artifact {
         /// The artifact.
         bytes: Vec<u8>,
-        /// The last epoch that its model has learned from.
+        /// The epoch after which it was made.
         epoch: u64,
+        /// Whether a job made it; else the online learner has published it.
+        is_of_job: bool,
     },
+    /// Write into the registry's history what went live with the last epoch sent, once that has committed.
+    Deployed(Deployment),
     /// Publish a snapshot of the state after the last epoch sent, once that has committed.
     Snapshot(Prepared),
 }
@@ -212,7 +216,12 @@ impl Worker {
         while let Some(first) = next.take() {
             match first {
                 Work::Snapshot(prepared) => self.publish(prepared)?,
-                Work::Artifact { bytes, epoch } => self.keep(&bytes, epoch)?,
+                Work::Artifact {
+                    bytes,
+                    epoch,
+                    is_of_job,
+                } => self.keep(&bytes, epoch, is_of_job)?,
+                Work::Deployed(deployment) => self.note(&deployment)?,
                 Work::Epoch { unit, record, arrived } => {
                     let mut group = vec![(unit, record, arrived)];
                     // Whatever has queued up meanwhile shares the commit; a snapshot ends the group, since it must
@@ -221,7 +230,11 @@ impl Worker {
                         match work.try_recv() {
                             Ok(Work::Epoch { unit, record, arrived }) => group.push((unit, record, arrived)),
                             // Durable before the epochs behind it, and so before those of this group.
-                            Ok(Work::Artifact { bytes, epoch }) => self.keep(&bytes, epoch)?,
+                            Ok(Work::Artifact {
+                                bytes,
+                                epoch,
+                                is_of_job,
+                            }) => self.keep(&bytes, epoch, is_of_job)?,
                             Ok(other) => {
                                 next = Some(other);
                                 break;
@@ -239,11 +252,23 @@ impl Worker {
         Ok(())
     }
 
-    fn keep(&self, artifact: &[u8], epoch: u64) -> Result<(), CommitError> {
+    fn note(&self, deployment: &Deployment) -> Result<(), CommitError> {
+        pass(Point::SwapCommitted, deployment.epoch);
+        self.registry.append(deployment)?;
+        pass(Point::SwapNoted, deployment.epoch);
+        Ok(())
+    }
+
+    fn keep(&self, artifact: &[u8], epoch: u64, is_of_job: bool) -> Result<(), CommitError> {
+        let put = if is_of_job {
+            Point::ArtifactPut
+        } else {
+            Point::PublicationPut
+        };
         loop {
             match self.registry.put(artifact) {
                 Ok(_) => {
-                    pass(Point::PublicationPut, epoch);
+                    pass(put, epoch);
                     return Ok(());
                 }
                 Err(error @ RegistryError::Disk(_)) => {

@@ -41,6 +41,17 @@ impl Deployment {
             model: None,
         }
     }
+
+    /// Whether the same model serves as the same version.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let same = match (&self.model, &other.model) {
+            (Some(model), Some(other)) => Arc::ptr_eq(model, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same && self.id == other.id
+    }
 }
 
 /// What an epoch stamps on its outputs.

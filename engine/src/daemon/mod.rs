@@ -7,6 +7,7 @@ mod learning;
 mod plans;
 pub mod recovery;
 mod start;
+mod swap;
 mod training;
 mod verify;
 

@@ -95,8 +95,7 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
         around,
     )?;
     replay(&mut engine, &records, emit, around)?;
-    // What is in the log is durable.
-    engine.project(u64::MAX)?;
+    engine.note_replayed()?;
     engine.pending.extend(joined);
     begin_plan(&mut engine, &plan);
     begin_model(&mut engine, &plan, &*around.disk)?;
