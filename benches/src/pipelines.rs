@@ -132,12 +132,12 @@ in_flight_max = 64
     labelled(place, &[COLUMNS, rest, LABELS, DRIFT].concat())
 }
 
-/// A loop whose model is fitted by jobs, on 60,000 rows of a buffer of 200,000: `every_s` after the beginning of the job
+/// A loop whose model is fitted by jobs, on 40,000 rows of a buffer of 200,000: `every_s` after the beginning of the job
 /// before, but not before that one's model was judged, which takes at most 2 seconds; without `every_s` once.
 #[must_use]
 pub fn retraining(place: &Place<'_>, every_s: Option<u64>) -> String {
     let model =
-        "\n[model]\nlearner        = \"logistic-regression\"\nbootstrap_rows = 20_000\nrows_max       = 60_000\n";
+        "\n[model]\nlearner        = \"logistic-regression\"\nbootstrap_rows = 20_000\nrows_max       = 40_000\n";
     let retrain = every_s.map_or(String::new(), |every| format!("\n[retrain]\nevery = \"{every} s\"\n"));
     let age = "age_max = \"2 s\"\n";
     labelled(place, &[COLUMNS, model, &retrain, LABELS, age, DRIFT].concat())

@@ -55,10 +55,10 @@ const BENCHES: &[Bench] = &[
         false,
         10,
     ),
-    bench("swap", &["--records", "1500000"], &["--records", "800000"], false, 3),
+    bench("swap", &["--records", "2000000"], &["--records", "1200000"], false, 3),
     bench(
         "retrain",
-        &["--records", "1000000", "--seconds", "90"],
+        &["--records", "1000000", "--seconds", "120"],
         &["--records", "600000", "--seconds", "25"],
         false,
         5,

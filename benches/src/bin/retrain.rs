@@ -39,7 +39,7 @@ fn main() -> Result<(), Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut options = Options {
         records: 1_000_000,
-        seconds: 90,
+        seconds: 120,
         every_s: 12,
     };
     for option in words.chunks(2) {

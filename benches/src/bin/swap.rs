@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The operator's commands.
 const COMMANDS: usize = 60;
 /// Swaps below which nothing can be said.
-const SWAPS_MIN: usize = 40;
+const SWAPS_MIN: usize = 15;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> Result<(), Failure> {

@@ -21,6 +21,8 @@ use driftmill_benches::{Failure, bare, profile};
 const WINDOW: (u64, u64) = (35, 90);
 /// Functions of the profile that are shown.
 const FUNCTIONS: usize = 25;
+/// Characters of a name that are shown.
+const NAME_MAX: usize = 90;
 
 struct Options {
     records: u64,
@@ -212,6 +214,16 @@ fn threads(costs: &[(&'static str, Vec<Cost>)]) {
     );
 }
 
+/// A function's name as a cell takes it: what makes it long is the types that it is generic over.
+fn short(function: &str) -> String {
+    let name: String = function.replace('|', "\\|").chars().take(NAME_MAX).collect();
+    if name.len() < function.len() {
+        name + "…"
+    } else {
+        name
+    }
+}
+
 /// Where the whole loop spends its time, if `perf` is there.
 fn functions(ground: &Ground<'_>) -> Result<(), Failure> {
     let daemon = ground.daemon("profile", |place| staged(place, Stage::Learned))?;
@@ -226,7 +238,7 @@ fn functions(ground: &Ground<'_>) -> Result<(), Failure> {
     let mut table = Table::new(&["function", "thread", "% of the process"]);
     for sample in found.iter().take(FUNCTIONS) {
         table.row(&[
-            format!("`{}`", sample.function.replace('|', "\\|")),
+            format!("`{}`", short(&sample.function)),
             sample.thread.clone(),
             format!("{:.1}", sample.percent),
         ]);
