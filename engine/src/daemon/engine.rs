@@ -112,6 +112,7 @@ impl Engine {
             self.decide()?;
             self.obey();
             self.trace_publication();
+            self.hand_over_deployments(&|| false)?;
             let now = Instant::now();
             wait = match self.intake.due(now) {
                 Cut::Now => {
@@ -256,10 +257,7 @@ impl Engine {
         let go_on = || !self.stop.load(Ordering::Acquire);
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
-        if self.handed_over {
-            let stop = Arc::clone(&self.stop);
-            self.hand_over_deployments(&|| !stop.load(Ordering::Acquire))?;
-        }
+        self.hand_over_deployments(&|| false)?;
         // Outputs are on their way: nothing waits for what is learned.
         self.learn(&mut scored, epoch)
     }

@@ -444,8 +444,11 @@ impl Engine {
     }
 
     /// Hands what went live over for the registry's history, which gets it when its epoch, sent before, is durable. What
-    /// finds no place as long as `go_on` says to wait stays.
+    /// finds no place as long as `go_on` says to wait stays for another time: epochs do not wait for it.
     pub(super) fn hand_over_deployments(&mut self, go_on: &dyn Fn() -> bool) -> Result<(), RunError> {
+        if !self.handed_over {
+            return Ok(());
+        }
         while let Some(first) = self.unprojected.first() {
             let step = Step::begin();
             if !self.committer.send(Work::Deployed(first.clone()), go_on)? {
