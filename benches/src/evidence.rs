@@ -162,15 +162,15 @@ driftmill_online_published_total{{pipeline="p"}} {rows}
                 was_live: false,
                 ..done
             },
-            Done { matched: 150.0, ..done },
+            Done { matched: 100.0, ..done },
             Done {
-                evaluated: 150.0,
+                evaluated: 100.0,
                 ..done
             },
             Done { buffered: 0.0, ..done },
             Done { tests: 15.0, ..done },
             Done { judged_s: 0.0, ..done },
-            Done { learned: 150.0, ..done },
+            Done { learned: 100.0, ..done },
             Done { published: 0.0, ..done },
         ];
         let failing = |stage: Stage<'_>| lazy.iter().filter(|done| done.check(stage).is_err()).count();
