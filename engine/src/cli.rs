@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use driftmill_config::Document;
@@ -52,8 +53,8 @@ enum Command {
     /// Runs a minute with an embedded broker, payments that are made up, and a change of the world.
     Quickstart {
         /// How long payments are made, such as `60s`.
-        #[arg(long = "for", default_value = "60s", value_parser = driftmill_config::parse_duration)]
-        length: std::time::Duration,
+        #[arg(long = "for", default_value = "60s", value_parser = length)]
+        length: Duration,
         /// Nothing changes in the world.
         #[arg(long)]
         no_drift: bool,
@@ -94,14 +95,14 @@ enum Command {
         #[arg(long, default_value = "localhost:9092")]
         brokers: String,
         /// How long payments are made; for ever without it.
-        #[arg(long = "for", value_parser = driftmill_config::parse_duration)]
-        length: Option<std::time::Duration>,
+        #[arg(long = "for", value_parser = length)]
+        length: Option<Duration>,
         /// Payments in a second.
         #[arg(long, default_value_t = 1_000)]
         rate: u32,
         /// When the world changes, such as `10min` after the start.
-        #[arg(long, value_parser = driftmill_config::parse_duration)]
-        drift_at: Option<std::time::Duration>,
+        #[arg(long, value_parser = length)]
+        drift_at: Option<Duration>,
         /// Seed of the payments.
         #[arg(long, default_value_t = 0)]
         seed: u64,
@@ -123,8 +124,8 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         rate: u32,
         /// How long a training job takes, in event time.
-        #[arg(long, default_value = "1s", value_parser = driftmill_config::parse_duration)]
-        training: std::time::Duration,
+        #[arg(long, default_value = "1s", value_parser = length)]
+        training: Duration,
         /// Most rows to train on, instead of those of the quickstart: training takes most of the time.
         #[arg(long)]
         buffer_rows: Option<usize>,
@@ -252,6 +253,16 @@ fn load(config: &Path) -> Result<Settings, u8> {
         complain(&problems.render());
         WRONG
     })
+}
+
+/// A duration as it is typed at a prompt: as in the file, and `10m` for minutes.
+fn length(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix('m') {
+        Some(number) if number.ends_with(|last: char| last.is_ascii_digit()) => {
+            driftmill_config::parse_duration(&format!("{number}min"))
+        }
+        _ => driftmill_config::parse_duration(text),
+    }
 }
 
 fn check(config: &Path, offline: bool) -> u8 {
@@ -573,7 +584,7 @@ fn serve(settings: Settings, config: &Path) -> Result<Summary, Failure> {
     let outcome = crate::daemon::run(settings, config, &around).map_err(Failure::Run);
     drop(end);
     // A client that keeps its connection open must not keep the process.
-    let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(1), server).await });
+    let _ = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), server).await });
     runtime.shutdown_background();
     outcome
 }
@@ -613,5 +624,18 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
         std::process::exit(i32::from(FAILED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_may_be_typed_as_one_letter() {
+        assert_eq!(length("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(length("10 min"), Ok(Duration::from_secs(600)));
+        assert_eq!(length("250ms"), Ok(Duration::from_millis(250)));
+        assert!(length("m").is_err() && length("10 m").is_err());
     }
 }
