@@ -3,6 +3,7 @@
 pub mod forest;
 pub mod linear;
 pub mod pool;
+pub mod trees;
 
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: trees::FORMAT,
+        summary: "Trees that grow row by row: class weights or naive Bayes in their leaves; their weighted mean or votes.",
+        example: trees::example,
+        read: trees::read,
     },
 ];
 
