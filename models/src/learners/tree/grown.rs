@@ -79,6 +79,15 @@ impl Tree {
         self.clock
     }
 
+    /// Counts a row that is learned by parts ([`Tree::learn_at`], [`Tree::attempt`]).
+    pub(crate) fn tick(&mut self) {
+        self.clock += 1;
+    }
+
+    pub(crate) fn node(&self, at: usize) -> Node {
+        self.shape.nodes[at]
+    }
+
     /// Nodes, those that cannot be reached too.
     pub(crate) fn nodes(&self) -> usize {
         self.shape.nodes.len()
@@ -87,7 +96,7 @@ impl Tree {
     /// Bytes of memory; what was published is not among them.
     pub(crate) fn bytes(&self) -> usize {
         // Vectors may hold twice what they need.
-        let node = 2 * (size_of::<Node>() + size_of::<u32>());
+        let node = 2 * (size_of::<Node>() + size_of::<u32>()) + self.settings.node_bytes;
         let block = 2 * size_of::<usize>() + size_of::<LeafBlock>() + BLOCK * size_of::<Option<Leaf>>();
         size_of::<Self>()
             + self.shape.nodes.len() * node
@@ -128,7 +137,7 @@ impl Tree {
     }
 
     /// Predicts and learns in one leaf; whether it may try to split now.
-    pub(super) fn learn_at(
+    pub(crate) fn learn_at(
         &mut self,
         slot: u32,
         row: &[f64],
@@ -142,15 +151,15 @@ impl Tree {
             return false;
         };
         leaf.learn(row, class, weight, out, &mut self.scratch);
-        let due = leaf.total() - leaf.attempted >= self.settings.grace && leaf.is_active();
+        let due = leaf.observed() - leaf.attempted >= self.settings.grace && leaf.is_active();
         if due {
-            leaf.attempted = leaf.total();
+            leaf.attempted = leaf.observed();
         }
         due
     }
 
     /// Splits the leaf at node `at` if Hoeffding's bound says that its best question is the best one.
-    fn attempt(&mut self, at: usize) -> bool {
+    pub(crate) fn attempt(&mut self, at: usize) -> bool {
         let Some(leaf) = self.leaf_of(at).filter(|leaf| leaf.promise() > 0.0) else {
             return false;
         };
@@ -163,7 +172,7 @@ impl Tree {
     }
 
     /// What the node has counted: a leaf, or a split that goes on counting.
-    pub(super) fn leaf_of(&self, at: usize) -> Option<&Leaf> {
+    pub(crate) fn leaf_of(&self, at: usize) -> Option<&Leaf> {
         let slot = match self.shape.nodes.get(at)?.step() {
             Step::Leaf(slot) => slot,
             Step::Split(_) | Step::Fork(_) => self.kept[at],
@@ -171,14 +180,14 @@ impl Tree {
         self.leaf(slot)
     }
 
-    pub(super) fn leaf(&self, slot: u32) -> Option<&Leaf> {
+    pub(crate) fn leaf(&self, slot: u32) -> Option<&Leaf> {
         let block = self.leaves.get(slot as usize / BLOCK)?;
         block.leaves.get(slot as usize % BLOCK)?.as_ref()
     }
 
     /// Makes a split of the leaf at node `at`. With `keep` the node goes on counting. `false` where memory does not
     /// allow it.
-    pub(super) fn split(&mut self, at: usize, candidate: Candidate, keep: bool) -> bool {
+    pub(crate) fn split(&mut self, at: usize, candidate: Candidate, keep: bool) -> bool {
         let Some(Step::Leaf(slot)) = self.shape.nodes.get(at).map(|node| node.step()) else {
             return false;
         };
@@ -200,10 +209,41 @@ impl Tree {
         true
     }
 
+    /// Makes another split of a node that was split before and went on counting, with two new leaves below it; what hung
+    /// there is forgotten. Calls `each` with every node that goes.
+    pub(crate) fn split_again(&mut self, at: usize, candidate: Candidate, each: &mut dyn FnMut(usize)) {
+        let Step::Split(next) = self.shape.nodes[at].step() else {
+            return;
+        };
+        let Some(leaf) = self.leaf_of(at) else { return };
+        let (left, right) = sides(leaf, candidate.question);
+        let missing_left = left.iter().sum::<f64>() >= right.iter().sum();
+        for (child, weights) in (next as usize..).zip([left, right]) {
+            self.free_below(child, each);
+            let slot = self.new_leaf(&weights);
+            self.set_node(child, Node::leaf(slot));
+        }
+        self.set_node(at, Node::split(candidate.question, missing_left, next));
+        self.collect();
+    }
+
+    /// Counts a row in a node that was split and goes on counting.
+    pub(crate) fn count_at(&mut self, at: usize, row: &[f64], class: usize, weight: f64) {
+        let slot = self.kept[at] as usize;
+        let Some(block) = self.leaves.get_mut(slot / BLOCK) else {
+            return;
+        };
+        let block = Arc::make_mut(block);
+        block.changed = self.clock;
+        if let Some(Some(leaf)) = block.leaves.get_mut(slot % BLOCK) {
+            leaf.observe(row, class, weight, &mut self.scratch);
+        }
+    }
+
     /// Makes room for two leaves, on the cost of leaves that promise less than `promise`.
-    fn make_room(&mut self, slot: u32, promise: f64) -> bool {
+    pub(crate) fn make_room(&mut self, slot: u32, promise: f64) -> bool {
         let block = 2 * (2 * size_of::<usize>() + size_of::<LeafBlock>() + BLOCK * size_of::<Option<Leaf>>());
-        let node = 4 * (size_of::<Node>() + size_of::<u32>()) + 16;
+        let node = 4 * (size_of::<Node>() + size_of::<u32>()) + 16 + 2 * self.settings.node_bytes;
         let extra = 2 * self.leaf_bytes.0 + block + node;
         while self.bytes() + extra > self.settings.memory_max {
             let Some(least) = self.least_promising(slot, promise) else {
@@ -256,7 +296,7 @@ impl Tree {
     }
 
     /// Makes a leaf that is born with class weights.
-    pub(super) fn new_leaf(&mut self, weights: &[f64]) -> u32 {
+    pub(crate) fn new_leaf(&mut self, weights: &[f64]) -> u32 {
         let places = self.draw_places();
         self.born += 1;
         let leaf = Leaf::new(&self.settings, places, weights);
@@ -277,8 +317,19 @@ impl Tree {
         slot
     }
 
+    /// Makes a leaf begin anew: it forgets all that it has counted and looks at the same inputs as before.
+    pub(crate) fn renew_leaf(&mut self, slot: u32) {
+        let Some(leaf) = self.leaf(slot).filter(|leaf| leaf.is_active()) else {
+            return;
+        };
+        let (places, classes) = (Arc::clone(leaf.places()), self.settings.classes);
+        let block = Arc::make_mut(&mut self.leaves[slot as usize / BLOCK]);
+        block.changed = self.clock;
+        block.leaves[slot as usize % BLOCK] = Some(Leaf::new(&self.settings, places, &vec![0.0; classes]));
+    }
+
     /// Forgets a leaf.
-    pub(super) fn free_leaf(&mut self, slot: u32) {
+    pub(crate) fn free_leaf(&mut self, slot: u32) {
         let Some(block) = self.leaves.get_mut(slot as usize / BLOCK) else {
             return;
         };
@@ -303,13 +354,13 @@ impl Tree {
         self.groups[at / GROUP] = self.clock;
     }
 
-    pub(super) fn set_node(&mut self, at: usize, node: Node) {
+    pub(crate) fn set_node(&mut self, at: usize, node: Node) {
         Arc::make_mut(&mut self.shape).nodes[at] = node;
         self.groups[at / GROUP] = self.clock;
     }
 
     /// Makes a pair of nodes; the place of the left one.
-    pub(super) fn new_pair(&mut self, pair: [Node; 2]) -> u32 {
+    pub(crate) fn new_pair(&mut self, pair: [Node; 2]) -> u32 {
         let Some(next) = self.free_pairs.pop() else {
             let next = self.shape.nodes.len();
             pair.into_iter().for_each(|node| self.push_node(node));
@@ -321,9 +372,9 @@ impl Tree {
         next
     }
 
-    /// Forgets all that hangs below node `at`, and what it counts itself; a node must be put there afterwards. Calls
-    /// `each` with every node that goes.
-    pub(super) fn free_below(&mut self, at: usize, each: &mut dyn FnMut(usize)) {
+    /// Forgets node `at` with all that hangs below it; another node must be put there afterwards, and
+    /// [`Tree::collect`] be called. Calls `each` with every node that goes.
+    pub(crate) fn free_below(&mut self, at: usize, each: &mut dyn FnMut(usize)) {
         let mut open = vec![at];
         while let Some(at) = open.pop() {
             each(at);
@@ -331,24 +382,22 @@ impl Tree {
             self.free_leaf(kept);
             match self.shape.nodes[at].step() {
                 Step::Leaf(slot) => self.free_leaf(slot),
-                Step::Split(next) | Step::Fork(next) => {
-                    // The pair is freed when both were looked at: their places stay as they are until then.
-                    open.extend([next as usize + 1, next as usize]);
-                }
-            }
-        }
-        self.free_pairs_below(at);
-    }
-
-    fn free_pairs_below(&mut self, at: usize) {
-        let mut open = vec![at];
-        while let Some(at) = open.pop() {
-            if let Step::Split(next) | Step::Fork(next) = self.shape.nodes[at].step() {
-                open.extend([next as usize + 1, next as usize]);
+                Step::Split(next) | Step::Fork(next) => open.extend([next as usize + 1, next as usize]),
             }
             self.set_node(at, Node::leaf(NONE));
         }
-        self.free_pairs = Shape::free_pairs(&self.shape);
+    }
+
+    /// Finds the nodes that cannot be reached any more, to be used again.
+    pub(crate) fn collect(&mut self) {
+        let free = self.shape.free_pairs();
+        for next in free.iter().map(|next| *next as usize) {
+            for at in [next, next + 1] {
+                self.set_node(at, Node::leaf(NONE));
+                self.kept[at] = NONE;
+            }
+        }
+        self.free_pairs = free;
     }
 
     /// What the tree is now: it shares everything with it.
@@ -566,6 +615,7 @@ mod tests {
         assert_eq!((gone, tree.heap), (nodes, 0));
         let root = tree.new_leaf(&[0.0, 0.0]);
         tree.set_node(0, Node::leaf(root));
+        tree.collect();
         assert_eq!(root, 0);
         for number in 0..20_000 {
             let (row, class) = row(number);

@@ -96,7 +96,7 @@ pub(crate) struct Leaf {
     /// Weight of the rows on which majority and naive Bayes were right.
     majority_right: f64,
     bayes_right: f64,
-    /// `total` when it last tried to split.
+    /// `observed` when it last tried to split.
     pub(crate) attempted: f64,
 }
 
@@ -118,7 +118,7 @@ impl Leaf {
             observed: 0.0,
             majority_right: 0.0,
             bayes_right: 0.0,
-            attempted: weights.iter().sum(),
+            attempted: 0.0,
         };
         for class in 0..classes {
             numbers::clear(leaf.record_mut(class));
@@ -304,10 +304,15 @@ impl Leaf {
             self.majority_right += right(largest(self.weights()));
             self.bayes_right += right(largest(&scratch.scores));
         }
-        self.count(row, class, weight, scratch);
+        self.observe(row, class, weight, scratch);
+        if self.is_active() {
+            self.renew(class);
+        }
     }
 
-    fn count(&mut self, row: &[f64], class: usize, weight: f64, scratch: &mut Scratch) {
+    /// Counts a row. Predicting needs [`Leaf::learn`].
+    pub(crate) fn observe(&mut self, row: &[f64], class: usize, weight: f64, scratch: &mut Scratch) {
+        let weight = weight.clamp(WEIGHT_MIN, WEIGHT_MAX);
         self.values[class] += weight;
         self.total += weight;
         if !self.is_active() {
@@ -321,7 +326,6 @@ impl Leaf {
         for (column, place) in self.categories.iter_mut().zip(&places.categories) {
             column.observe(value_at(row, *place), class, weight);
         }
-        self.renew(class);
     }
 
     /// Appends all of it.

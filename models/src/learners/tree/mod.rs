@@ -23,6 +23,7 @@ mod numbers;
 mod split;
 mod state;
 mod view;
+mod window;
 
 use std::sync::Arc;
 
@@ -30,10 +31,10 @@ use crate::contracts::Input;
 
 pub(crate) use classifier::{Classifier, Grow, MEMORY_MAX};
 pub(crate) use grown::Tree;
-pub(crate) use leaf::Leaf;
-pub(crate) use node::{Node, Shape, Step};
-pub(crate) use split::{Candidate, Question, hoeffding_bound};
+pub(crate) use node::{Node, Step};
+pub(crate) use split::{Candidate, candidates, entropy_max, hoeffding_bound};
 pub(crate) use view::{Scratch, View};
+pub(crate) use window::ErrorWindow;
 
 /// How a leaf predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub(crate) struct TreeSettings {
     pub(crate) seed: u64,
     /// Bytes that the tree may use.
     pub(crate) memory_max: usize,
+    /// Bytes that its owner keeps for each node, counted as the tree's.
+    pub(crate) node_bytes: usize,
 }
 
 impl TreeSettings {
@@ -85,6 +88,7 @@ impl TreeSettings {
             subspace: None,
             seed,
             memory_max,
+            node_bytes: 0,
         }
     }
 }
