@@ -250,8 +250,8 @@ impl Leaf {
         }
     }
 
-    /// Writes the probability of each class to `out`. No class is surer than so many rows allow: as if one row of each
-    /// class had come before.
+    /// Writes the probability of each class to `out`: its share as if one row of each class had come before, or what naive
+    /// Bayes says.
     pub(crate) fn predict_into(&self, row: &[f64], out: &mut [f64], scratch: &mut Scratch) {
         if self.is_bayes() {
             self.bayes(row, scratch);
@@ -275,9 +275,22 @@ impl Leaf {
             *out = if *score == most { 1.0 } else { (score - most).exp() };
             sum += *out;
         }
-        let all = self.total + self.classes as f64;
-        let (times, plus) = (self.total / (sum * all), 1.0 / all);
-        out.iter_mut().for_each(|out| *out = *out * times + plus);
+        let chance = 1.0 / self.classes as f64;
+        let sure = self.sureness();
+        for out in out {
+            *out = chance + (*out / sum - chance) * sure;
+        }
+    }
+
+    /// How far naive Bayes is trusted, from 0 (all classes are equally likely) to 1: as far as it was right in this leaf,
+    /// with one row on which it was as right as the majority is. It is far too sure of itself where inputs depend on each
+    /// other; which class is the most probable stays as it is.
+    fn sureness(&self) -> f64 {
+        let classes = self.classes as f64;
+        let all = self.total + classes;
+        let majority = (self.weights()[largest(self.weights())] + 1.0) / all;
+        let right = (self.bayes_right + majority) / (self.observed + 1.0);
+        ((right * classes - 1.0) / (classes - 1.0)).clamp(1.0 / all, 1.0)
     }
 
     /// Predicts, if `out` is given, and learns.
@@ -290,7 +303,7 @@ impl Leaf {
         scratch: &mut Scratch,
     ) {
         let weight = weight.clamp(WEIGHT_MIN, WEIGHT_MAX);
-        let judged = self.is_active() && self.rule == LeafRule::Adaptive;
+        let judged = self.is_active() && self.rule != LeafRule::Majority;
         if judged {
             self.bayes(row, scratch);
         }
@@ -428,7 +441,9 @@ impl Leaf {
         if own_places {
             self.places.write(out);
         }
-        out.put_f64(self.total);
+        for number in [self.total, self.observed, self.bayes_right] {
+            out.put_f64(number);
+        }
         self.values[..2 * self.classes]
             .iter()
             .for_each(|value| out.put_f64(*value));
@@ -458,9 +473,9 @@ impl Leaf {
             3 => Arc::new(Places::read(reader, width)?),
             _ => Arc::clone(shared),
         };
-        let total = weight(reader)?;
+        let numbers = [weight(reader)?, weight(reader)?, weight(reader)?];
         let mut leaf = Self::read_values(reader, rule, classes, places, rows)?;
-        leaf.total = total;
+        [leaf.total, leaf.observed, leaf.bayes_right] = numbers;
         Ok(leaf)
     }
 
@@ -542,7 +557,7 @@ mod tests {
         };
         let zero = 3.0 * (2.0 / 6.0) * density(3.0, 2.0, 1.0);
         let one = 2.0 * (3.0 / 5.0) * density(3.0, 4.0, 8.0);
-        let expected = 5.0 / 7.0 * one / (zero + one) + 1.0 / 7.0;
+        let expected = 0.5 + (one / (zero + one) - 0.5) * leaf.sureness();
         let found = predict(&leaf, &[1.0, 3.0]);
         assert!((found[1] - expected).abs() < 1e-12, "{found:?}, expected {expected}");
         assert!((found[0] + found[1] - 1.0).abs() < 1e-12);

@@ -225,8 +225,13 @@ mod tests {
         let mut out = Vec::new();
         window.write(&mut out);
         let mut reader = Reader::new(&out);
-        assert_eq!(ErrorWindow::read(&mut reader), Ok(window));
+        let mut read = ErrorWindow::read(&mut reader).unwrap();
         reader.finish().unwrap();
+        for row in 50_000..60_000 {
+            let error = error(row, if row < 55_000 { 0.3 } else { 0.7 });
+            assert_eq!(read.update(error), window.update(error), "row {row}, seed 31");
+        }
+        assert_eq!((read.rows, read.errors), (window.rows, window.errors));
     }
 
     #[test]
