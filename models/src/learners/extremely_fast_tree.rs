@@ -304,3 +304,90 @@ impl Grow for ExtremelyFastTree {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::Input;
+    use crate::detectors::memory::{Memory, snapshot, survives_damage};
+    use crate::random::{of_row, uniform};
+
+    fn tree() -> ExtremelyFastTree {
+        let settings = TreeSettings::new(2, [Input::Number, Input::Number].into(), 7, 4 << 20);
+        ExtremelyFastTree::new(settings, 500.0)
+    }
+
+    /// At first the first number decides, then the second one.
+    fn learn(tree: &mut ExtremelyFastTree, rows: std::ops::Range<u64>) {
+        for number in rows {
+            let random = &mut of_row(3, number);
+            let row = [uniform(random), uniform(random)];
+            let decides = row[usize::from(number >= 3_000)];
+            let class = (decides > 0.5) ^ (uniform(random) < 0.1);
+            Grow::learn(tree, &row, usize::from(class), 1.0, None);
+        }
+    }
+
+    fn root(tree: &ExtremelyFastTree) -> Option<u32> {
+        tree.tree.node(0).question().map(|question| question.place())
+    }
+
+    #[test]
+    fn a_split_is_taken_back_when_another_question_is_better() {
+        let mut tree = tree();
+        learn(&mut tree, 0..3_000);
+        assert_eq!((root(&tree), tree.replaced), (Some(0), 0));
+        learn(&mut tree, 3_000..30_000);
+        assert_eq!(root(&tree), Some(1));
+        assert!(tree.replaced > 0);
+    }
+
+    #[test]
+    fn it_splits_before_a_hoeffding_tree_does() {
+        let mut fast = tree();
+        let mut slow = Tree::new(Arc::new(TreeSettings::new(2, [Input::Number; 3].into(), 7, 4 << 20)));
+        fast = ExtremelyFastTree::new(slow.settings().clone(), fast.review);
+        // Two numbers are as good as each other: which of them is the best takes long to say.
+        let first_split = |split: &mut dyn FnMut(&[f64; 3], usize) -> bool| {
+            (0..20_000).find(|&number| {
+                let random = &mut of_row(5, number);
+                let x = uniform(random);
+                split(&[x, x + 0.2 * uniform(random), 0.0], usize::from(x > 0.5))
+            })
+        };
+        let fast_row = first_split(&mut |row, class| {
+            Grow::learn(&mut fast, row, class, 1.0, None);
+            fast.tree.nodes() > 1
+        });
+        let slow_row = first_split(&mut |row, class| {
+            slow.learn(row, class, 1.0);
+            slow.nodes() > 1
+        });
+        assert!(
+            fast_row.is_some() && fast_row < slow_row,
+            "{fast_row:?} and {slow_row:?}"
+        );
+    }
+
+    #[test]
+    fn after_splits_that_were_taken_back_it_goes_on_as_if_nothing_had_happened() {
+        for cut in [2_000, 8_000, 30_000] {
+            let mut whole = tree();
+            learn(&mut whole, 0..cut);
+            let mut memory = Memory::default();
+            memory.save(&whole);
+            let mut restored = tree();
+            restored.restore(&memory).unwrap();
+            learn(&mut whole, cut..cut + 20_000);
+            learn(&mut restored, cut..cut + 20_000);
+            assert_eq!(snapshot(&whole), snapshot(&restored), "after {cut} rows");
+            assert_eq!(Grow::bytes(&whole), Grow::bytes(&restored));
+            memory.save(&restored);
+            assert_eq!(memory.contents(), snapshot(&whole), "stamps after {cut} rows");
+            assert!(cut < 30_000 || whole.replaced > 0);
+        }
+        let mut whole = tree();
+        learn(&mut whole, 0..3_000);
+        survives_damage(&whole, tree);
+    }
+}

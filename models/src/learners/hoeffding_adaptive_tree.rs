@@ -3,8 +3,9 @@
 //!
 //! Bifet and Gavaldà, "Adaptive Learning from Evolving Data Streams", IDA 2009 (HAT-ADWIN), with the defaults of MOA:
 //! two windows of at least 300 rows decide at a significance of 0.05 which of two trees stays; a leaf counts a row
-//! `max(1, Poisson(1))` times. What differs from MOA and River: only the present tree predicts (as in the paper; there
-//! leaves of trees that wait have a say, too), and a tree that turned out worse is forgotten (there it may live on).
+//! `max(1, Poisson(1))` times. What differs from MOA and River: a leaf whose errors rise begins anew (the paper lets its
+//! windows bound what a leaf has counted; there a leaf never forgets); only the present tree predicts, as in the paper
+//! (there leaves of trees that wait have a say); and a tree that turned out worse is forgotten (there it may live on).
 
 use std::sync::Arc;
 
@@ -182,7 +183,9 @@ impl AdaptiveTree {
                     self.split(at);
                 }
             } else if worse {
-                self.begin(at, fork);
+                if !self.begin(at, fork) {
+                    return;
+                }
             } else if let Some(fork) = fork
                 && self.compare(fork)
             {
@@ -203,17 +206,18 @@ impl AdaptiveTree {
         }
     }
 
-    /// Begins another tree beside a split.
-    fn begin(&mut self, at: usize, fork: Option<usize>) {
+    /// Begins another tree beside a split; where memory does not allow two, in its place. Whether the split is still
+    /// there.
+    fn begin(&mut self, at: usize, fork: Option<usize>) -> bool {
+        self.begun += 1;
         if let Some(fork) = fork {
             // The one that was there has not become better in time.
             let alternate = self.alternate(fork);
-            self.free(alternate);
-            let leaf = Node::leaf(self.tree.new_leaf(&vec![0.0; self.tree.settings().classes]));
-            self.tree.set_node(alternate, leaf);
-            self.tree.collect();
-            self.waiting.push(alternate);
-        } else if self.tree.make_room(u32::MAX, f64::INFINITY) {
+            self.begin_at(alternate);
+        } else if self
+            .tree
+            .make_room(u32::MAX, self.windows[at].rows() * self.windows[at].rate())
+        {
             let leaf = Node::leaf(self.tree.new_leaf(&vec![0.0; self.tree.settings().classes]));
             let present = self.tree.node(at);
             let next = self.tree.new_pair([present, leaf]);
@@ -224,9 +228,20 @@ impl AdaptiveTree {
             *self.window_mut(next as usize + 1) = ErrorWindow::default();
             self.waiting.push(next as usize + 1);
         } else {
-            return;
+            self.switched += 1;
+            self.begin_at(at);
+            return false;
         }
-        self.begun += 1;
+        true
+    }
+
+    /// Puts a new leaf where a tree was.
+    fn begin_at(&mut self, at: usize) {
+        self.free(at);
+        let leaf = Node::leaf(self.tree.new_leaf(&vec![0.0; self.tree.settings().classes]));
+        self.tree.set_node(at, leaf);
+        self.tree.collect();
+        self.waiting.push(at);
     }
 
     /// The root of the tree that waits in a fork.
@@ -237,10 +252,19 @@ impl AdaptiveTree {
         }
     }
 
+    /// The errors of the present tree at a node, which may itself be a fork.
+    fn window_of(&self, at: usize) -> &ErrorWindow {
+        let mut at = at;
+        while let Step::Fork(next) = self.tree.node(at).step() {
+            at = next as usize;
+        }
+        &self.windows[at]
+    }
+
     /// Compares the two trees of a fork: whether the one that waits has taken the place.
     fn compare(&mut self, fork: usize) -> bool {
         let alternate = self.alternate(fork);
-        let (own, other) = (&self.windows[alternate - 1], &self.windows[alternate]);
+        let (own, other) = (self.window_of(alternate - 1), self.window_of(alternate));
         if own.rows() > COMPARED_MIN && other.rows() > COMPARED_MIN {
             let (rate, difference) = (own.rate(), own.rate() - other.rate());
             let rows = 1.0 / own.rows() + 1.0 / other.rows();
@@ -363,5 +387,109 @@ impl Grow for AdaptiveTree {
                 value: count as f64,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::Input;
+    use crate::detectors::memory::{Memory, snapshot, survives_damage};
+    use crate::random::uniform;
+
+    fn settings() -> TreeSettings {
+        TreeSettings::new(2, [Input::Number, Input::Number, Input::Number].into(), 7, 4 << 20)
+    }
+
+    /// Two questions of two numbers, others every 12,000 rows, and some labels that are chance.
+    fn row(number: u64) -> ([f64; 3], usize) {
+        let random = &mut of_row(3, number);
+        let row = [uniform(random), uniform(random), uniform(random)];
+        let (first, second) = if (number / 12_000).is_multiple_of(2) {
+            (0, 1)
+        } else {
+            (1, 2)
+        };
+        let class = (row[first] > 0.5) ^ (row[second] > 0.7);
+        (row, usize::from(class ^ (uniform(random) < 0.05)))
+    }
+
+    fn learn(tree: &mut AdaptiveTree, rows: std::ops::Range<u64>) -> f64 {
+        let (mut right, mut out) = (0_u32, [0.0; 2]);
+        let count = rows.end - rows.start;
+        for number in rows {
+            let (row, class) = row(number);
+            Grow::learn(tree, &row, class, 1.0, Some(&mut out));
+            right += u32::from(largest(&out) == class);
+        }
+        f64::from(right) / count as f64
+    }
+
+    #[test]
+    fn it_follows_a_change_that_a_hoeffding_tree_does_not_follow() {
+        let mut adaptive = AdaptiveTree::new(settings());
+        let mut fixed = Tree::new(Arc::new(settings()));
+        learn(&mut adaptive, 0..20_000);
+        let (mut right, mut out) = (0_u32, [0.0; 2]);
+        for number in 0..24_000 {
+            let (row, class) = row(number);
+            fixed.predict_then_learn(&row, class, 1.0, &mut out);
+            right += u32::from(number >= 20_000 && largest(&out) == class);
+        }
+        let (found, fixed) = (learn(&mut adaptive, 20_000..24_000), f64::from(right) / 4_000.0);
+        assert!(
+            found > fixed + 0.03 && found > 0.9,
+            "{found} right, the fixed tree {fixed}"
+        );
+        assert!(adaptive.begun > 0 && adaptive.switched > 0, "{} begun", adaptive.begun);
+    }
+
+    #[test]
+    fn with_trees_that_wait_it_goes_on_as_if_nothing_had_happened() {
+        let mut whole = AdaptiveTree::new(settings());
+        let waits =
+            |tree: &AdaptiveTree| (0..tree.tree.nodes()).any(|at| matches!(tree.tree.node(at).step(), Step::Fork(_)));
+        let mut number = 0;
+        while !waits(&whole) {
+            assert!(number < 60_000, "no other tree has begun");
+            learn(&mut whole, number..number + 100);
+            number += 100;
+        }
+        let mut memory = Memory::default();
+        memory.save(&whole);
+        let mut restored = AdaptiveTree::new(settings());
+        restored.restore(&memory).unwrap();
+        let rows = number..number + 30_000;
+        assert_eq!(
+            learn(&mut whole, rows.clone()).to_bits(),
+            learn(&mut restored, rows).to_bits()
+        );
+        assert_eq!(snapshot(&whole), snapshot(&restored));
+        assert_eq!(Grow::bytes(&whole), Grow::bytes(&restored));
+        memory.save(&restored);
+        assert_eq!(memory.contents(), snapshot(&whole), "stamps");
+        survives_damage(&whole, || AdaptiveTree::new(settings()));
+    }
+
+    #[test]
+    fn a_budget_bounds_it() {
+        let mut settings = settings();
+        settings.memory_max = Grow::bytes(&AdaptiveTree::new(settings.clone())) + 60_000;
+        let max = settings.memory_max + size_of::<AdaptiveTree>();
+        settings.grace = 50.0;
+        settings.tie = 0.5;
+        let mut tree = AdaptiveTree::new(settings);
+        let mut out = [0.0; 2];
+        for number in 0..60_000 {
+            let (row, class) = row(number);
+            Grow::learn(&mut tree, &row, class, 1.0, Some(&mut out));
+            assert!(
+                Grow::bytes(&tree) <= max,
+                "{} bytes after {number} rows",
+                Grow::bytes(&tree)
+            );
+        }
+        let census = tree.tree.census();
+        assert!(tree.begun > 0 && census.0 > 3, "{} begun, {census:?}", tree.begun);
     }
 }

@@ -146,3 +146,58 @@ impl Grow for Tree {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use driftmill_config::Document;
+
+    use super::*;
+    use crate::contracts::Task;
+    use crate::encoders::ColumnsEncoder;
+    use crate::frame::{ColumnKind, ColumnSpec};
+    use crate::learners::LEARNERS;
+
+    /// What is wrong with a section, for each learner of trees.
+    fn problems_of(text: &str, task: Task) -> Vec<String> {
+        let columns = [ColumnSpec {
+            name: "amount".to_owned(),
+            kind: ColumnKind::Number,
+        }];
+        let document = Document::parse("test.toml", text, &|_| None).unwrap();
+        let trees = LEARNERS.iter().filter(|kind| kind.name().ends_with("-tree"));
+        trees
+            .map(|kind| {
+                let mut problems = document.problems();
+                let empty = Document::parse("test.toml", "", &|_| None).unwrap();
+                let encoder = ColumnsEncoder::from_config(&empty.root(), &columns, 1, &mut problems).unwrap();
+                let context = LearnerContext::new(task, &encoder, 3);
+                let built = kind.build(&document.root(), &context, &mut problems);
+                assert_eq!(built.is_none(), !problems.is_empty());
+                problems.render()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn impossible_settings_are_refused_at_their_place() {
+        for (text, expected) in [
+            ("grace = 0", "`grace` must be from 1"),
+            ("delta = 1.0", "`delta` must be between"),
+            ("delta = 0.0", "`delta` must be between"),
+            ("tie = 1.5", "`tie` must be from 0"),
+            ("memory_max = '1 KiB'", "more than `memory_max`"),
+        ] {
+            let found = problems_of(text, Task::Binary);
+            assert!(
+                found.len() >= 3 && found.iter().all(|problems| problems.contains(expected)),
+                "{found:?}"
+            );
+        }
+        let found = problems_of("", Task::Regression);
+        assert!(
+            found.iter().all(|problems| problems.contains("cannot learn this task")),
+            "{found:?}"
+        );
+        assert!(problems_of("", Task::Binary).iter().all(String::is_empty));
+    }
+}

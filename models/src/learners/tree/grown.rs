@@ -14,11 +14,15 @@ use crate::random::{of_row, uniform};
 pub(super) const NONE: u32 = u32::MAX;
 /// Nodes that share a chunk of the state.
 pub(super) const GROUP: usize = 128;
+/// Bytes of a block behind its `Arc`, without what its leaves hold, and of the two places that the list of blocks may have
+/// for it.
+const BLOCK_BYTES: usize = 4 * size_of::<usize>() + size_of::<LeafBlock>() + BLOCK * size_of::<Option<Leaf>>();
 
 /// A tree over encoded rows, each as wide as its inputs.
 ///
 /// It uses [`TreeSettings::memory_max`] bytes at most: where a split would need more, the leaves that promise least go
-/// on counting classes only; where none promises less than the one that would split, the tree stays as it is.
+/// on counting classes only. Where none promises less than the one that would split, or half of the leaves only count,
+/// the tree stays as it is.
 pub(crate) struct Tree {
     pub(super) settings: Arc<TreeSettings>,
     pub(super) shape: Arc<Shape>,
@@ -97,17 +101,11 @@ impl Tree {
     pub(crate) fn bytes(&self) -> usize {
         // Vectors may hold twice what they need.
         let node = 2 * (size_of::<Node>() + size_of::<u32>()) + self.settings.node_bytes;
-        let block = 2 * size_of::<usize>() + size_of::<LeafBlock>() + BLOCK * size_of::<Option<Leaf>>();
         size_of::<Self>()
             + self.shape.nodes.len() * node
             + self.groups.len() * 16
-            + self.leaves.len() * 2 * block
+            + self.leaves.len() * BLOCK_BYTES
             + self.heap
-    }
-
-    /// Bytes of a tree that has one leaf.
-    pub(crate) fn bytes_least(settings: &Arc<TreeSettings>) -> usize {
-        Self::new(Arc::clone(settings)).bytes()
     }
 
     /// Writes the probability of each class to `out`, which holds as many numbers as there are classes.
@@ -242,9 +240,8 @@ impl Tree {
 
     /// Makes room for two leaves, on the cost of leaves that promise less than `promise`.
     pub(crate) fn make_room(&mut self, slot: u32, promise: f64) -> bool {
-        let block = 2 * (2 * size_of::<usize>() + size_of::<LeafBlock>() + BLOCK * size_of::<Option<Leaf>>());
         let node = 4 * (size_of::<Node>() + size_of::<u32>()) + 16 + 2 * self.settings.node_bytes;
-        let extra = 2 * self.leaf_bytes.0 + block + node;
+        let extra = 2 * self.leaf_bytes.0 + BLOCK_BYTES + node;
         while self.bytes() + extra > self.settings.memory_max {
             let Some(least) = self.least_promising(slot, promise) else {
                 return false;
@@ -259,8 +256,12 @@ impl Tree {
         true
     }
 
-    /// The leaf that observes and promises least, less than `promise`.
+    /// The leaf that observes and promises least, less than `promise`; none where half of the leaves only count.
     fn least_promising(&self, except: u32, promise: f64) -> Option<u32> {
+        let (leaves, inactive, _) = self.census();
+        if 2 * inactive >= leaves {
+            return None;
+        }
         let mut least: Option<(u32, f64)> = None;
         for node in &self.shape.nodes {
             let Step::Leaf(slot) = node.step() else { continue };
@@ -575,7 +576,7 @@ mod tests {
         let mut settings = settings();
         settings.grace = 50.0;
         settings.tie = 0.5;
-        settings.memory_max = Tree::bytes_least(&Arc::new(settings.clone())) + 40_000;
+        settings.memory_max = Tree::new(Arc::new(settings.clone())).bytes() + 40_000;
         let mut tree = Tree::new(Arc::new(settings.clone()));
         for number in 0..60_000 {
             // Labels that are partly chance: every leaf would split for ever.

@@ -35,8 +35,8 @@ pub(crate) struct ErrorWindow {
 }
 
 impl ErrorWindow {
-    /// Bytes that a window may come to use; vectors may hold twice what they need.
-    pub(crate) const BYTES_MAX: usize = size_of::<Self>() + 2 * LEVELS * size_of::<Level>();
+    /// Bytes that a window may come to use; vectors grow to powers of two.
+    pub(crate) const BYTES_MAX: usize = size_of::<Self>() + LEVELS.next_power_of_two() * size_of::<Level>();
 
     /// Rows in the window.
     pub(crate) fn rows(&self) -> f64 {
