@@ -143,8 +143,7 @@ impl ExtremelyFastTree {
     fn learn_row(&mut self, row: &[f64], class: usize, weight: f64, out: Option<&mut [f64]>) {
         self.tree.tick();
         // Reviews may change the way of the row; what is said of it is what was said before.
-        let mut out = out;
-        if let Some(out) = out.as_deref_mut() {
+        if let Some(out) = out {
             self.tree.predict_into(row, out);
         }
         let mut at = 0;

@@ -199,6 +199,7 @@ impl Leaf {
         if self.rule == LeafRule::Majority {
             return;
         }
+        numbers::rescale(self.record_mut(class));
         let (width, prior) = (self.width(), self.values[class]);
         self.values[self.classes + class] = numbers::constant(&self.record(class)[width..2 * width], prior);
     }
@@ -229,7 +230,7 @@ impl Leaf {
         } = scratch;
         let row_of_numbers = gather(&self.places, row, gathered);
         let width = row_of_numbers.len();
-        let missing = row_of_numbers.iter().fold(false, |any, x| any | x.is_nan());
+        let missing = numbers::is_missing_any(row_of_numbers);
         scores.clear();
         for class in 0..self.classes {
             let (mean, scale) = self.record(class)[..2 * width].split_at(width);

@@ -25,31 +25,81 @@ pub(crate) fn clear(record: &mut [f64]) {
     record[5 * width..].fill(f64::NEG_INFINITY);
 }
 
-/// Counts a row of weight `weight` (Welford's update with weights; West, CACM 1979). Missing values are left out.
+/// Counts a row of weight `weight` (Welford's update with weights; West, CACM 1979). Missing values are left out. Scales
+/// are brought up to date by [`rescale`].
 #[inline]
 pub(crate) fn observe(record: &mut [f64], row: &[f64], weight: f64) {
     let width = row.len();
     let (mean, rest) = record.split_at_mut(width);
-    let (scale, rest) = rest.split_at_mut(width);
-    let (count, rest) = rest.split_at_mut(width);
+    let (count, rest) = rest[width..].split_at_mut(width);
     let (squares, rest) = rest.split_at_mut(width);
     let (low, high) = rest.split_at_mut(width);
     let high = &mut high[..width];
-    for i in 0..width {
-        let x = row[i];
-        if x.is_nan() {
-            continue;
+    if is_missing_any(row) {
+        for i in (0..width).filter(|&i| !row[i].is_nan()) {
+            moments(row[i], weight, &mut mean[i], &mut count[i], &mut squares[i]);
+            (low[i], high[i]) = (lower(row[i], low[i]), higher(row[i], high[i]));
         }
-        let n = count[i] + weight;
-        let distance = x - mean[i];
-        let centre = mean[i] + weight / n * distance;
-        let square = squares[i] + weight * distance * (x - centre);
-        let sharp = (n - 1.0) / (square + square);
-        let usual = (n > 1.0) & (square > 0.0) & (sharp < SCALE_MAX);
-        (count[i], mean[i], squares[i]) = (n, centre, square);
-        scale[i] = if usual { sharp } else { SCALE_MAX };
-        low[i] = if x < low[i] { x } else { low[i] };
-        high[i] = if x > high[i] { x } else { high[i] };
+        return;
+    }
+    // Loops without a branch for each number: several are done at once.
+    for i in 0..width {
+        moments(row[i], weight, &mut mean[i], &mut count[i], &mut squares[i]);
+    }
+    for i in 0..width {
+        low[i] = lower(row[i], low[i]);
+        high[i] = higher(row[i], high[i]);
+    }
+}
+
+#[inline(always)]
+fn moments(x: f64, weight: f64, mean: &mut f64, count: &mut f64, squares: &mut f64) {
+    let distance = x - *mean;
+    *count += weight;
+    *mean += weight / *count * distance;
+    *squares += weight * distance * (x - *mean);
+}
+
+#[inline(always)]
+fn lower(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+#[inline(always)]
+fn higher(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// Whether a value of a row is missing.
+#[inline]
+pub(crate) fn is_missing_any(row: &[f64]) -> bool {
+    row.iter().fold(false, |any, x| any | x.is_nan())
+}
+
+/// The scale of so many values whose squared distances from their mean add up to `squares`.
+#[inline]
+pub(crate) fn scale_of(count: f64, squares: f64) -> f64 {
+    let sharp = (count - 1.0) / (squares + squares);
+    let usual = (count > 1.0) & (squares > 0.0) & (sharp < SCALE_MAX);
+    let never = count <= 0.0;
+    if usual {
+        sharp
+    } else if never {
+        0.0
+    } else {
+        SCALE_MAX
+    }
+}
+
+/// Brings the scales of a class up to date.
+#[inline]
+pub(crate) fn rescale(record: &mut [f64]) {
+    let width = record.len() / ROWS;
+    let (scale, rest) = record[width..].split_at_mut(width);
+    let (count, rest) = rest.split_at(width);
+    let squares = &rest[..width];
+    for i in 0..width {
+        scale[i] = scale_of(count[i], squares[i]);
     }
 }
 
@@ -168,6 +218,7 @@ mod tests {
         for (x, weight) in [(1.0, 1.0), (4.0, 2.0), (7.0, 1.0)] {
             observe(&mut record, &[x, f64::NAN], weight);
         }
+        rescale(&mut record);
         // As if 4 had come twice: mean 4, sum of squares 18, variance 6.
         assert_eq!(record[0], 4.0);
         assert!((record[2] - 1.0 / 12.0).abs() < 1e-15);
@@ -186,6 +237,7 @@ mod tests {
         for weight in [0.1, 2.5, 1.7] {
             observe(&mut record, &[7.3], weight);
         }
+        rescale(&mut record);
         assert_eq!((record[0], record[1]), (7.3, SCALE_MAX));
         assert_eq!(constant(&record[1..2], 1.0), 0.0);
         assert_eq!(evidence(&record[..1], &record[1..2], &[7.3]), 0.0);

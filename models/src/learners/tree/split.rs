@@ -1,7 +1,7 @@
 //! Which question a leaf would ask: the one of largest information gain, and Hoeffding's bound on how sure that is.
 
 use super::leaf::Leaf;
-use super::numbers::share_below;
+use super::numbers::{scale_of, share_below};
 
 /// Thresholds that are tried for a number, evenly between its smallest and its largest value.
 const THRESHOLDS: usize = 10;
@@ -182,7 +182,7 @@ impl Gain {
             self.all[class] = row(2);
             self.spreads[class] = Spread {
                 mean: row(0),
-                root: row(1).sqrt(),
+                root: scale_of(row(2), row(3)).sqrt(),
                 low: row(4),
                 high: row(5),
             };
