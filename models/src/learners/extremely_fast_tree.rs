@@ -142,15 +142,11 @@ impl ExtremelyFastTree {
 
     fn learn_row(&mut self, row: &[f64], class: usize, weight: f64, out: Option<&mut [f64]>) {
         self.tree.tick();
-        // Reviews may change the way of the row; what is said of it is what was said before.
-        if let Some(out) = out {
-            self.tree.predict_into(row, out);
-        }
-        let mut at = 0;
+        let (mut at, mut out) = (0, out);
         loop {
             match self.tree.node(at).step() {
                 Step::Leaf(slot) => {
-                    if self.tree.learn_at(slot, row, class, weight, None) {
+                    if self.tree.learn_at(slot, row, class, weight, out) {
                         self.attempt(at);
                     }
                     return;
@@ -159,6 +155,10 @@ impl ExtremelyFastTree {
                     self.tree.count_at(at, row, class, weight);
                     let observed = self.tree.leaf_of(at).map_or(0.0, |leaf| leaf.observed());
                     if observed - self.gains[at].reviewed >= self.review {
+                        // This may change the way of the row; what is said of it is what was said before.
+                        if let Some(out) = out.take() {
+                            self.tree.predict_into(row, out);
+                        }
                         self.gains_mut(at).reviewed = observed;
                         self.look_again(at);
                     }
@@ -309,6 +309,7 @@ mod tests {
     use super::*;
     use crate::contracts::Input;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
+    use crate::learners::tree::Scratch;
     use crate::random::{of_row, uniform};
 
     fn tree() -> ExtremelyFastTree {
@@ -317,13 +318,17 @@ mod tests {
     }
 
     /// At first the first number decides, then the second one.
+    fn row(number: u64) -> ([f64; 2], usize) {
+        let random = &mut of_row(3, number);
+        let row = [uniform(random), uniform(random)];
+        let decides = row[usize::from(number >= 3_000)];
+        (row, usize::from((decides > 0.5) ^ (uniform(random) < 0.1)))
+    }
+
     fn learn(tree: &mut ExtremelyFastTree, rows: std::ops::Range<u64>) {
         for number in rows {
-            let random = &mut of_row(3, number);
-            let row = [uniform(random), uniform(random)];
-            let decides = row[usize::from(number >= 3_000)];
-            let class = (decides > 0.5) ^ (uniform(random) < 0.1);
-            Grow::learn(tree, &row, usize::from(class), 1.0, None);
+            let (row, class) = row(number);
+            Grow::learn(tree, &row, class, 1.0, None);
         }
     }
 
@@ -338,6 +343,23 @@ mod tests {
         assert_eq!((root(&tree), tree.replaced), (Some(0), 0));
         learn(&mut tree, 3_000..30_000);
         assert_eq!(root(&tree), Some(1));
+        assert!(tree.replaced > 0);
+    }
+
+    #[test]
+    fn it_says_what_the_tree_published_before_the_row_says() {
+        let mut tree = tree();
+        let (mut own, mut published) = ([0.0; 2], [0.0; 2]);
+        for number in 0..20_000 {
+            let (row, class) = row(number);
+            let replaced = tree.replaced;
+            let view = tree.tree.publish();
+            Grow::learn(&mut tree, &row, class, 1.0, Some(&mut own));
+            if number.is_multiple_of(211) || tree.replaced > replaced {
+                view.predict_into(&row, &mut published, &mut Scratch::default());
+                assert_eq!(own.map(f64::to_bits), published.map(f64::to_bits), "row {number}");
+            }
+        }
         assert!(tree.replaced > 0);
     }
 

@@ -395,6 +395,7 @@ mod tests {
     use super::*;
     use crate::contracts::Input;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
+    use crate::learners::tree::Scratch;
     use crate::random::uniform;
 
     fn settings() -> TreeSettings {
@@ -469,6 +470,22 @@ mod tests {
         memory.save(&restored);
         assert_eq!(memory.contents(), snapshot(&whole), "stamps");
         survives_damage(&whole, || AdaptiveTree::new(settings()));
+    }
+
+    #[test]
+    fn it_says_what_the_tree_published_before_the_row_says() {
+        let mut tree = AdaptiveTree::new(settings());
+        let (mut own, mut published) = ([0.0; 2], [0.0; 2]);
+        for number in 0..40_000 {
+            let (row, class) = row(number);
+            let view = number.is_multiple_of(211).then(|| tree.tree.publish());
+            Grow::learn(&mut tree, &row, class, 1.0, Some(&mut own));
+            if let Some(view) = view {
+                view.predict_into(&row, &mut published, &mut Scratch::default());
+                assert_eq!(own.map(f64::to_bits), published.map(f64::to_bits), "row {number}");
+            }
+        }
+        assert!(tree.switched > 0);
     }
 
     #[test]

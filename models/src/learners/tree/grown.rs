@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 4 * size_of::<usize>() + size_of::<LeafBlock>() + BLO
 ///
 /// It uses [`TreeSettings::memory_max`] bytes at most: where a split would need more, the leaves that promise least go
 /// on counting classes only. Where none promises less than the one that would split, or half of the leaves only count,
-/// the tree stays as it is.
+/// the tree stays as it is, and leaves that only count and by now promise more observe in place of others.
 pub(crate) struct Tree {
     pub(super) settings: Arc<TreeSettings>,
     pub(super) shape: Arc<Shape>,
@@ -243,7 +243,10 @@ impl Tree {
         let node = 4 * (size_of::<Node>() + size_of::<u32>()) + 16 + 2 * self.settings.node_bytes;
         let extra = 2 * self.leaf_bytes.0 + BLOCK_BYTES + node;
         while self.bytes() + extra > self.settings.memory_max {
-            let Some(least) = self.least_promising(slot, promise) else {
+            let (leaves, inactive, _) = self.census();
+            let least = self.least_promising(slot, promise);
+            let Some(least) = least.filter(|_| 2 * inactive < leaves) else {
+                self.rebalance();
                 return false;
             };
             let block = Arc::make_mut(&mut self.leaves[least as usize / BLOCK]);
@@ -256,12 +259,38 @@ impl Tree {
         true
     }
 
-    /// The leaf that observes and promises least, less than `promise`; none where half of the leaves only count.
-    fn least_promising(&self, except: u32, promise: f64) -> Option<u32> {
-        let (leaves, inactive, _) = self.census();
-        if 2 * inactive >= leaves {
-            return None;
+    /// Where memory is full: a leaf that only counts observes again in place of one that promises less than half as much.
+    fn rebalance(&mut self) {
+        let mut most: Option<(u32, f64)> = None;
+        for node in &self.shape.nodes {
+            let Step::Leaf(slot) = node.step() else { continue };
+            let Some(leaf) = self.leaf(slot).filter(|leaf| !leaf.is_active()) else {
+                continue;
+            };
+            if most.is_none_or(|(_, other)| leaf.promise() > other) {
+                most = Some((slot, leaf.promise()));
+            }
         }
+        let Some((most, promise)) = most else { return };
+        let Some(least) = self.least_promising(NONE, promise / 2.0) else {
+            return;
+        };
+        let (settings, clock) = (Arc::clone(&self.settings), self.clock);
+        for slot in [least, most] {
+            let block = Arc::make_mut(&mut self.leaves[slot as usize / BLOCK]);
+            block.changed = clock;
+            if let Some(Some(leaf)) = block.leaves.get_mut(slot as usize % BLOCK) {
+                if slot == least {
+                    leaf.deactivate();
+                } else {
+                    *leaf = Leaf::new(&settings, Arc::clone(leaf.places()), leaf.weights());
+                }
+            }
+        }
+    }
+
+    /// The leaf that observes and promises least, less than `promise`.
+    fn least_promising(&self, except: u32, promise: f64) -> Option<u32> {
         let mut least: Option<(u32, f64)> = None;
         for node in &self.shape.nodes {
             let Step::Leaf(slot) = node.step() else { continue };
@@ -578,6 +607,7 @@ mod tests {
         settings.tie = 0.5;
         settings.memory_max = Tree::new(Arc::new(settings.clone())).bytes() + 40_000;
         let mut tree = Tree::new(Arc::new(settings.clone()));
+        let (mut before, mut again) = (Vec::new(), 0);
         for number in 0..60_000 {
             // Labels that are partly chance: every leaf would split for ever.
             let (row, class) = row(number);
@@ -592,7 +622,20 @@ mod tests {
                 "{} bytes after {number} rows",
                 tree.bytes()
             );
+            let counting = |tree: &Tree| -> Vec<u32> {
+                let slots = 0..(tree.leaves.len() * BLOCK) as u32;
+                slots
+                    .filter(|slot| tree.leaf(*slot).is_some_and(|leaf| !leaf.is_active()))
+                    .collect()
+            };
+            let now = counting(&tree);
+            again += before
+                .iter()
+                .filter(|slot| tree.leaf(**slot).is_some_and(Leaf::is_active))
+                .count();
+            before = now;
         }
+        assert!(again > 0, "no leaf observes again that only counted");
         let (leaves, inactive, _) = tree.census();
         assert!(
             inactive > 0 && leaves > inactive,
