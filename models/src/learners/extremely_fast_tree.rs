@@ -117,7 +117,8 @@ pub(crate) struct ExtremelyFastTree {
 
 impl ExtremelyFastTree {
     fn new(mut settings: TreeSettings, review: f64) -> Self {
-        settings.node_bytes = size_of::<Gains>() + 8 * settings.inputs.len() + 1;
+        // The list of gains may hold twice what it needs.
+        settings.node_bytes = 2 * size_of::<Gains>() + 8 * settings.inputs.len() + 1;
         let mut tree = Self {
             tree: Tree::new(Arc::new(settings)),
             review,
@@ -365,9 +366,9 @@ mod tests {
 
     #[test]
     fn it_splits_before_a_hoeffding_tree_does() {
-        let mut fast = tree();
-        let mut slow = Tree::new(Arc::new(TreeSettings::new(2, [Input::Number; 3].into(), 7, 4 << 20)));
-        fast = ExtremelyFastTree::new(slow.settings().clone(), fast.review);
+        let settings = TreeSettings::new(2, [Input::Number; 3].into(), 7, 4 << 20);
+        let mut slow = Tree::new(Arc::new(settings.clone()));
+        let mut fast = ExtremelyFastTree::new(settings, 500.0);
         // Two numbers are as good as each other: which of them is the best takes long to say.
         let first_split = |split: &mut dyn FnMut(&[f64; 3], usize) -> bool| {
             (0..20_000).find(|&number| {

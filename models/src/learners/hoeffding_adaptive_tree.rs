@@ -85,7 +85,7 @@ pub(crate) struct AdaptiveTree {
     windows: Vec<ErrorWindow>,
     /// When a window of a group was changed last.
     stamps: Vec<u64>,
-    /// Trees that began beside others, that took their place, and that were given up.
+    /// Trees that began beside others, that took their place, and that turned out worse.
     begun: u64,
     switched: u64,
     pruned: u64,
@@ -99,7 +99,8 @@ pub(crate) struct AdaptiveTree {
 impl AdaptiveTree {
     /// A tree of one leaf that has seen nothing.
     pub(crate) fn new(mut settings: TreeSettings) -> Self {
-        settings.node_bytes = ErrorWindow::BYTES_MAX + 1;
+        // The list of windows may hold twice what it needs.
+        settings.node_bytes = size_of::<ErrorWindow>() + ErrorWindow::BYTES_MAX + 1;
         let classes = settings.classes;
         let mut tree = Self {
             tree: Tree::new(Arc::new(settings)),

@@ -15,7 +15,7 @@ use crate::matrix::Matrix;
 pub const FORMAT: &str = "trees";
 
 /// Classes that a scorer may tell apart.
-const CLASSES_MAX: usize = 65_536;
+pub(crate) const CLASSES_MAX: usize = 65_536;
 
 /// What trees say, summed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

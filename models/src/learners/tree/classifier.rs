@@ -11,6 +11,7 @@ use crate::encoders::ColumnsEncoder;
 use crate::learners::usable;
 use crate::matrix::Matrix;
 use crate::model::Model;
+use crate::scorers::trees::CLASSES_MAX;
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
 /// Numbers that are encoded at a time, and rows at most.
@@ -49,11 +50,11 @@ pub(crate) struct Classifier<G> {
     out: Vec<f64>,
 }
 
-/// Classes of a task, if it has classes.
+/// Classes of a task, if it has classes and trees can tell so many apart.
 pub(crate) fn classes_of(task: Task) -> Option<usize> {
     match task {
         Task::Binary => Some(2),
-        Task::Multiclass { classes } => Some((classes as usize).max(2)),
+        Task::Multiclass { classes } => Some(classes as usize).filter(|classes| (2..=CLASSES_MAX).contains(classes)),
         Task::Regression | Task::Anomaly => None,
     }
 }
@@ -82,7 +83,7 @@ impl<G: Grow> Classifier<G> {
         let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
         let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
         let Some(classes) = classes_of(context.task) else {
-            let help = "trees that grow row by row learn classes: binary and multiclass tasks".to_owned();
+            let help = "trees that grow row by row learn 2 to 65536 classes: binary and multiclass tasks".to_owned();
             problems.push(
                 section.span(),
                 "this learner cannot learn this task".to_owned(),
