@@ -22,11 +22,24 @@ use crate::flights::schema;
 /// Most records in a batch; Driftmill's epochs hold as many.
 const ROWS: usize = 8192;
 
-/// Copies topic `input` to topic `output`, from its beginning, until the process is ended.
+/// The bare loop, where the words of the command line ask for it (`bare BROKERS INPUT OUTPUT labelled|plain`): so the
+/// benchmark's own binary is what is started beside the daemon's.
+///
+/// # Errors
+/// As [`run`].
+pub fn asked(words: &[&str]) -> Option<Result<(), Failure>> {
+    match *words {
+        ["bare", brokers, input, output, kind] => Some(run(brokers, input, output, kind == "labelled")),
+        _ => None,
+    }
+}
+
+/// Copies topic `input` to topic `output`, from its beginning, until the process is ended. The records are `labelled`
+/// when they tell when their label became known.
 ///
 /// # Errors
 /// Whatever goes wrong.
-pub fn run(brokers: &str, input: &str, output: &str) -> Result<(), Failure> {
+pub fn run(brokers: &str, input: &str, output: &str, labelled: bool) -> Result<(), Failure> {
     let consumer = consumer(brokers, input)?;
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -36,7 +49,9 @@ pub fn run(brokers: &str, input: &str, output: &str) -> Result<(), Failure> {
         .set("queue.buffering.max.messages", "200000")
         .set("delivery.report.only.error", "true")
         .create()?;
-    let mut decoder = ReaderBuilder::new(schema()).with_batch_size(ROWS).build_decoder()?;
+    let mut decoder = ReaderBuilder::new(schema(labelled))
+        .with_batch_size(ROWS)
+        .build_decoder()?;
     let mut lines = Vec::new();
     loop {
         for message in poll(&consumer)? {

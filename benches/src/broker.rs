@@ -19,13 +19,14 @@ use crate::flights::Flights;
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
+const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// A cluster. The topics made on it go with this value: deleted earlier, they would disturb the next run.
 pub struct Broker {
     /// Its `host:port`.
     pub bootstrap: String,
     admin: AdminClient<DefaultClientContext>,
-    watch: BaseConsumer,
+    watch: RefCell<BaseConsumer>,
     runtime: tokio::runtime::Runtime,
     made: RefCell<Vec<String>>,
 }
@@ -40,13 +41,10 @@ impl Broker {
             Ok(bootstrap) if !bootstrap.is_empty() => bootstrap,
             _ => start(dir)?,
         };
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &bootstrap)
-            .set("group.id", "driftmill-benches");
+        let config = client_config(&bootstrap);
         Ok(Self {
             admin: config.create()?,
-            watch: config.create()?,
+            watch: RefCell::new(config.create()?),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             bootstrap,
             made: RefCell::default(),
@@ -84,35 +82,47 @@ impl Broker {
         Ok(sum)
     }
 
-    /// A new topic is not known everywhere at once, so this asks again for a while.
+    /// A new topic is not known everywhere at once, so this asks again for a while. On a busy machine a client was seen to
+    /// answer nothing any more where a new one did at once, so one that fails is replaced.
     fn end(&self, topic: &str, partition: i32) -> Result<u64, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let begin = Instant::now();
+        let mut renewed = begin;
         loop {
-            match self.watch.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+            let found = self.watch.borrow().fetch_watermarks(topic, partition, ATTEMPT);
+            match found {
                 Ok((_, end)) => return Ok(u64::try_from(end)?),
-                Err(error) if Instant::now() > deadline => return Err(format!("{topic}/{partition}: {error}").into()),
+                Err(error) if begin.elapsed() > PATIENCE => return Err(format!("{topic}/{partition}: {error}").into()),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+            if renewed.elapsed() >= ATTEMPT {
+                self.watch.replace(client_config(&self.bootstrap).create()?);
+                renewed = Instant::now();
             }
         }
     }
 
-    /// Writes `count` flights into a topic, to each partition in turn; how many of them W1 keeps.
+    /// Writes `count` of these flights into a topic, to each partition in turn; how many of them the pipelines keep.
+    /// Flights that tell when their label became known have their own time in Kafka too, others that of writing.
     ///
     /// # Errors
     /// A record that is not acknowledged.
-    pub fn load(&self, topic: &str, count: u64) -> Result<u64, Failure> {
+    pub fn load(&self, topic: &str, mut flights: Flights, count: u64) -> Result<u64, Failure> {
         let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .set("linger.ms", "20")
             .create()?;
-        let (mut flights, mut line, mut kept) = (Flights::new(1), String::new(), 0);
+        let (mut line, mut kept) = (String::new(), 0);
         for row in 0..count {
-            kept += u64::from(flights.write(&mut line));
+            let flight = flights.write(&mut line);
+            kept += u64::from(flight.is_kept);
             let partition = (row % PARTITIONS as u64) as i32;
-            send(
-                &producer,
-                BaseRecord::to(topic).partition(partition).payload(line.as_bytes()),
-            )?;
+            let record = BaseRecord::to(topic).partition(partition).payload(line.as_bytes());
+            let record = if flights.is_labelled() {
+                record.timestamp(flight.time_ms)
+            } else {
+                record
+            };
+            send(&producer, record)?;
         }
         producer.flush(PATIENCE)?;
         let there = self.records(topic)?;
@@ -132,6 +142,14 @@ impl Drop for Broker {
             .runtime
             .block_on(self.admin.delete_topics(&topics, &AdminOptions::new()));
     }
+}
+
+fn client_config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "driftmill-benches");
+    config
 }
 
 fn start(dir: &Path) -> Result<String, Failure> {

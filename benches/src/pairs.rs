@@ -1,5 +1,9 @@
 //! Two sides, measured in turn.
 
+use crate::Failure;
+use crate::runs::Cost;
+use crate::table::{Table, grouped, two};
+
 /// What the two sides cost in one pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
@@ -46,6 +50,57 @@ pub fn interleave<E>(
     Ok(pairs)
 }
 
+/// Measures both sides `count` times, `ours` and `other` with the number of their turn, and fills the table: pair, cost
+/// of each, ratio, rate of each; last the medians, with the smallest and the largest ratio. The costs of both.
+///
+/// # Errors
+/// The first failure of a side.
+pub fn against(
+    count: usize,
+    table: &mut Table,
+    mut ours: impl FnMut(usize) -> Result<Cost, Failure>,
+    mut other: impl FnMut(usize) -> Result<Cost, Failure>,
+) -> Result<(Vec<Cost>, Vec<Cost>), Failure> {
+    let (mut our_costs, mut other_costs) = (Vec::new(), Vec::new());
+    let pairs = interleave(
+        count,
+        || {
+            our_costs.push(ours(our_costs.len() + 1)?);
+            Ok::<_, Failure>(our_costs.last().map_or(f64::NAN, |cost| cost.cpu_s))
+        },
+        || {
+            other_costs.push(other(other_costs.len() + 1)?);
+            Ok(other_costs.last().map_or(f64::NAN, |cost| cost.cpu_s))
+        },
+    )?;
+    for (number, pair) in pairs.iter().enumerate() {
+        table.row(&[
+            (number + 1).to_string(),
+            two(pair.ours),
+            two(pair.other),
+            two(pair.ratio()),
+            grouped(our_costs[number].rate),
+            grouped(other_costs[number].rate),
+        ]);
+    }
+    let ratios = || pairs.iter().map(Pair::ratio);
+    let rate = |costs: &[Cost]| grouped(median(costs.iter().map(|cost| cost.rate)));
+    table.row(&[
+        "**median**".to_owned(),
+        two(median(pairs.iter().map(|pair| pair.ours))),
+        two(median(pairs.iter().map(|pair| pair.other))),
+        format!(
+            "**{}** ({} to {})",
+            two(median(ratios())),
+            two(ratios().fold(f64::INFINITY, f64::min)),
+            two(ratios().fold(f64::NEG_INFINITY, f64::max))
+        ),
+        rate(&our_costs),
+        rate(&other_costs),
+    ]);
+    Ok((our_costs, other_costs))
+}
+
 /// The middle value; of an even number the mean of the two in the middle, and NaN of none.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -88,6 +143,27 @@ mod tests {
         let hundred = || (1..=100).map(f64::from);
         assert_eq!((percentile(99, hundred()), percentile(50, hundred())), (99.0, 50.0));
         assert_eq!(percentile(100, hundred()), 100.0);
+    }
+
+    #[test]
+    fn a_table_ends_with_the_medians() {
+        let cost = |cpu_s: f64| {
+            Ok(Cost {
+                cpu_s,
+                rate: 1e6 / cpu_s,
+                threads_s: Default::default(),
+                ends: Default::default(),
+            })
+        };
+        let mut table = Table::new(&["pair", "ours", "other", "ratio", "a", "b"]);
+        let (ours, other) = against(3, &mut table, |turn| cost(turn as f64), |_| cost(2.0)).unwrap();
+        assert_eq!((ours.len(), other.len()), (3, 3));
+        let rows: Vec<&str> = table.text().lines().skip(2).collect();
+        assert_eq!(rows[0], "| 1 | 1.00 | 2.00 | 0.50 | 1,000,000 | 500,000 |");
+        assert_eq!(
+            rows[3],
+            "| **median** | 2.00 | 2.00 | **1.00** (0.50 to 1.50) | 500,000 | 500,000 |"
+        );
     }
 
     #[test]

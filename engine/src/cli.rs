@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use driftmill_config::Document;
 use driftmill_connectors::{ConnectError, Finding, SinkError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::bootstrap::Examined;
 use crate::clock::{Clock as _, SystemClock};
 use crate::committer::CommitError;
 use crate::daemon::{Compared, JobRunner, LogObserver, Outcome, RunError, Status, Summary, Surroundings, Verified};
@@ -261,11 +263,21 @@ fn check(config: &Path, offline: bool) -> u8 {
     if !offline {
         findings = ask_brokers(&settings);
     }
+    let mut history = None;
+    match crate::bootstrap::examine(&LocalDisk, &settings) {
+        None => {}
+        Some(Examined::Fine(told)) => say(&format!("{}: {told}", config.display())),
+        Some(Examined::NotNeeded(why)) => findings.push(Finding::Warning(format!("bootstrap: {why}"))),
+        Some(Examined::Wrong(why)) => history = Some(why),
+    }
     findings.dedup();
     for finding in &findings {
         complain(&format!("{}: {finding}", config.display()));
     }
-    if findings.iter().any(Finding::is_error) {
+    if let Some(why) = &history {
+        complain(&at_key(config, &settings.text, "model", "bootstrap", why));
+    }
+    if history.is_some() || findings.iter().any(Finding::is_error) {
         return WRONG;
     }
     let plan = &settings.plan;
@@ -288,6 +300,20 @@ fn check(config: &Path, offline: bool) -> u8 {
     0
 }
 
+/// A problem with the value of a key, rendered at its place.
+fn at_key(config: &Path, text: &str, table: &str, key: &str, what: &str) -> String {
+    let shown = config.display().to_string();
+    match Document::parse(&shown, text, &|name| std::env::var(name).ok()) {
+        Ok(document) => {
+            let mut problems = document.problems();
+            let span = document.root().table(table, &mut problems).key_span(key);
+            problems.push(span, what, None);
+            problems.render()
+        }
+        Err(problems) => problems.render(),
+    }
+}
+
 /// What the connectors find without changing anything.
 fn ask_brokers(settings: &Settings) -> Vec<Finding> {
     let away = |error: ConnectError| vec![Finding::Error(error.to_string())];
@@ -295,6 +321,12 @@ fn ask_brokers(settings: &Settings) -> Vec<Finding> {
         Ok(found) => (found.findings, found.oldest_ms),
         Err(error) => (away(error), None),
     };
+    // When the labels were made says nothing of when predictions are.
+    match settings.labels.as_ref().map(|labels| labels.check()) {
+        Some(Ok(found)) => findings.extend(found.findings),
+        Some(Err(error)) => findings.extend(away(error)),
+        None => {}
+    }
     findings.extend(settings.sink.check(oldest_ms).unwrap_or_else(away));
     findings
 }

@@ -15,7 +15,7 @@ use driftmill_connectors::{Sink, SinkError, Unit};
 use crate::epoch_log::{EpochLog, EpochRecord, LogError};
 use crate::failpoint::{Point, pass};
 use crate::metrics::Metrics;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Deployment, Registry, RegistryError};
 use crate::snapshot::{Prepared, SnapshotError, SnapshotStore};
 
 /// Most epochs in one transaction: bounds what is sent again after an abort.
@@ -37,7 +37,16 @@ pub enum Work {
         arrived: Instant,
     },
     /// Make an artifact durable before any epoch that is sent after it.
-    Artifact(Vec<u8>),
+    Artifact {
+        /// The artifact.
+        bytes: Vec<u8>,
+        /// The epoch after which it was made.
+        epoch: u64,
+        /// Whether a job made it; else the online learner has published it.
+        is_of_job: bool,
+    },
+    /// Write into the registry's history what went live with the last epoch sent, once that has committed.
+    Deployed(Deployment),
     /// Publish a snapshot of the state after the last epoch sent, once that has committed.
     Snapshot(Prepared),
 }
@@ -207,7 +216,12 @@ impl Worker {
         while let Some(first) = next.take() {
             match first {
                 Work::Snapshot(prepared) => self.publish(prepared)?,
-                Work::Artifact(bytes) => self.keep(&bytes)?,
+                Work::Artifact {
+                    bytes,
+                    epoch,
+                    is_of_job,
+                } => self.keep(&bytes, epoch, is_of_job)?,
+                Work::Deployed(deployment) => self.note(&deployment)?,
                 Work::Epoch { unit, record, arrived } => {
                     let mut group = vec![(unit, record, arrived)];
                     // Whatever has queued up meanwhile shares the commit; a snapshot ends the group, since it must
@@ -216,7 +230,11 @@ impl Worker {
                         match work.try_recv() {
                             Ok(Work::Epoch { unit, record, arrived }) => group.push((unit, record, arrived)),
                             // Durable before the epochs behind it, and so before those of this group.
-                            Ok(Work::Artifact(bytes)) => self.keep(&bytes)?,
+                            Ok(Work::Artifact {
+                                bytes,
+                                epoch,
+                                is_of_job,
+                            }) => self.keep(&bytes, epoch, is_of_job)?,
                             Ok(other) => {
                                 next = Some(other);
                                 break;
@@ -234,10 +252,25 @@ impl Worker {
         Ok(())
     }
 
-    fn keep(&self, artifact: &[u8]) -> Result<(), CommitError> {
+    fn note(&self, deployment: &Deployment) -> Result<(), CommitError> {
+        pass(Point::SwapCommitted, deployment.epoch);
+        self.registry.append(deployment)?;
+        pass(Point::SwapNoted, deployment.epoch);
+        Ok(())
+    }
+
+    fn keep(&self, artifact: &[u8], epoch: u64, is_of_job: bool) -> Result<(), CommitError> {
+        let put = if is_of_job {
+            Point::ArtifactPut
+        } else {
+            Point::PublicationPut
+        };
         loop {
             match self.registry.put(artifact) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    pass(put, epoch);
+                    return Ok(());
+                }
                 Err(error @ RegistryError::Disk(_)) => {
                     tracing::warn!(%error, "the registry cannot be written; epochs wait for it");
                     std::thread::sleep(REGISTRY_BACKOFF);

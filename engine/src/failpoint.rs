@@ -42,6 +42,10 @@ pub enum Point {
     SwapApplied,
     SwapCommitted,
     SwapNoted,
+    PublicationDecided,
+    PublicationPut,
+    PublicationApplied,
+    PublicationCommitted,
 }
 
 /// The part of the loop that a kill at a point hits.
@@ -59,6 +63,8 @@ pub enum Part {
     Verdict,
     /// Another version goes live.
     Swap,
+    /// A newer snapshot of the live online learner goes live.
+    Publication,
 }
 
 /// An entry of the list of failpoints.
@@ -80,7 +86,7 @@ const fn entry(point: Point, name: &'static str, part: Part, doc: &'static str) 
 
 /// All failpoints, in the order of [`Point`].
 #[rustfmt::skip]
-pub static POINTS: [Failpoint; 18] = [
+pub static POINTS: [Failpoint; 22] = [
     entry(Point::EpochReplayed, "epoch-replayed", Part::Recovery,
         "A start has replayed this epoch of the log; others follow."),
     entry(Point::EpochComputed, "epoch-computed", Part::Commit,
@@ -117,6 +123,14 @@ pub static POINTS: [Failpoint; 18] = [
         "The epoch of the swap is durable; the registry's history does not have it."),
     entry(Point::SwapNoted, "swap-noted", Part::Swap,
         "The registry's history has the swap."),
+    entry(Point::PublicationDecided, "publication-decided", Part::Publication,
+        "A snapshot of the live online learner is on its way to the registry; no epoch names it."),
+    entry(Point::PublicationPut, "publication-put", Part::Publication,
+        "A snapshot of the online learner, newly promoted or not, is in the registry; no durable epoch names it."),
+    entry(Point::PublicationApplied, "publication-applied", Part::Publication,
+        "A newer snapshot of the live line serves in memory; the epoch that says so is not computed."),
+    entry(Point::PublicationCommitted, "publication-committed", Part::Publication,
+        "The epoch that names the newer snapshot is durable; a snapshot of the state may not hold it yet."),
 ];
 
 static IS_ARMED: AtomicBool = AtomicBool::new(false);

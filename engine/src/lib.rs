@@ -1,6 +1,7 @@
 //! The engine: the only crate that knows both connectors and models.
 
 pub mod admin;
+pub mod bootstrap;
 pub mod buffer;
 pub mod cli;
 pub mod clock;

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
@@ -16,7 +18,7 @@ use driftmill_models::model::{Model, Scratch};
 use crate::example::{Examples, Keys, VersionId};
 use crate::intake::{EpochInput, LaneId, RowRef, Stream};
 use crate::learn::{EpochLabels, LabelReader, labels_in_record};
-use crate::settings::{LabelsFrom, Plan, Role};
+use crate::settings::{Columns, LabelsFrom, Plan, Role};
 
 /// What an epoch is scored with. Immutable; pinned by the epoch.
 #[derive(Clone)]
@@ -38,6 +40,17 @@ impl Deployment {
             id: VersionId::default(),
             model: None,
         }
+    }
+
+    /// Whether the same model serves as the same version.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let same = match (&self.model, &other.model) {
+            (Some(model), Some(other)) => Arc::ptr_eq(model, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same && self.id == other.id
     }
 }
 
@@ -274,21 +287,7 @@ impl ScoreHalf {
         if self.plan.model.is_none() {
             return Ok((None, Vec::new()));
         }
-        let mut columns = Vec::with_capacity(self.plan.columns.features.len());
-        for (index, (&column, spec)) in self
-            .plan
-            .columns
-            .features
-            .iter()
-            .zip(&self.plan.columns.specs)
-            .enumerate()
-        {
-            columns.push(match spec.kind {
-                ColumnKind::Number => Column::F64(numbers(batch.column(column))?),
-                ColumnKind::Category => Column::Code(codes(batch.column(column), index, dictionaries)?),
-            });
-        }
-        let frame = Frame::new(batch.num_rows(), columns);
+        let frame = features(&self.plan.columns, batch, dictionaries)?;
         let mut scores = Vec::with_capacity(batch.num_rows());
         match &deployment.model {
             Some(model) => model.score(&frame, dictionaries, &mut self.scratch, &mut scores),
@@ -389,19 +388,14 @@ impl ScoreHalf {
             ids.iter().for_each(|id| keys.push(id.unwrap_or_default().as_bytes()));
         }
         let mut time_ms: Vec<i64> = kept.iter().map(|row| row.time_ms).collect();
-        if let Some(column) = self.plan.columns.position(Role::Time) {
-            let times = cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None))?;
-            let times = times.as_primitive::<TimestampMillisecondType>();
+        if let Some(times) = event_times(&self.plan.columns, batch)? {
             for (row, time) in time_ms.iter_mut().enumerate() {
                 if times.is_valid(row) {
                     *time = times.value(row);
                 }
             }
         }
-        let weights = match self.plan.columns.position(Role::Weight) {
-            Some(column) => numbers(batch.column(column))?.into_iter().map(usable_weight).collect(),
-            None => vec![1.0; kept.len()],
-        };
+        let weights = weights(&self.plan.columns, batch)?;
         Ok(Examples {
             keys,
             time_ms,
@@ -412,6 +406,42 @@ impl ScoreHalf {
             shadow: Vec::new(),
         })
     }
+}
+
+/// The features of a batch of the SQL, category codes of `dictionaries`, which learn the strings they lack.
+pub(crate) fn features(
+    columns: &Columns,
+    batch: &RecordBatch,
+    dictionaries: &mut Dictionaries,
+) -> Result<Frame, ScoreError> {
+    let mut features = Vec::with_capacity(columns.features.len());
+    for (index, (&column, spec)) in columns.features.iter().zip(&columns.specs).enumerate() {
+        features.push(match spec.kind {
+            ColumnKind::Number => Column::F64(numbers(batch.column(column))?),
+            ColumnKind::Category => Column::Code(codes(batch.column(column), index, dictionaries)?),
+        });
+    }
+    Ok(Frame::new(batch.num_rows(), features))
+}
+
+/// The rows' own times in milliseconds, where a column has them.
+pub(crate) fn event_times(
+    columns: &Columns,
+    batch: &RecordBatch,
+) -> Result<Option<TimestampMillisecondArray>, ScoreError> {
+    let Some(column) = columns.position(Role::Time) else {
+        return Ok(None);
+    };
+    let times = cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+    Ok(Some(times.as_primitive::<TimestampMillisecondType>().clone()))
+}
+
+/// A weight for each row, above 0.
+pub(crate) fn weights(columns: &Columns, batch: &RecordBatch) -> Result<Vec<f64>, ScoreError> {
+    Ok(match columns.position(Role::Weight) {
+        Some(column) => numbers(batch.column(column))?.into_iter().map(usable_weight).collect(),
+        None => vec![1.0; batch.num_rows()],
+    })
 }
 
 /// A weight that learners may rely on: missing, negative or infinite ones count as 1.
@@ -428,7 +458,7 @@ fn record<'a>(input: &'a EpochInput, row: &RowRef) -> driftmill_connectors::Reco
 }
 
 /// Input rows that were decoded; `None` when all were.
-fn good_rows(rows: usize, bad: &[(usize, BadRecord)]) -> Option<Vec<u32>> {
+pub(crate) fn good_rows(rows: usize, bad: &[(usize, BadRecord)]) -> Option<Vec<u32>> {
     if bad.is_empty() {
         return None;
     }
@@ -441,7 +471,8 @@ fn good_rows(rows: usize, bad: &[(usize, BadRecord)]) -> Option<Vec<u32>> {
     )
 }
 
-fn original(good: Option<&[u32]>, row: usize) -> usize {
+/// The input row of a decoded one.
+pub(crate) fn original(good: Option<&[u32]>, row: usize) -> usize {
     good.map_or(row, |good| good[row] as usize)
 }
 

@@ -14,7 +14,7 @@ use crate::learn::LearnHalf;
 use crate::settings::Plan;
 
 /// Most bytes of category strings of one column.
-const DICTIONARY_BYTES_MAX: usize = 4 << 20;
+pub(crate) const DICTIONARY_BYTES_MAX: usize = 4 << 20;
 
 /// A partition by names that outlive a change of the list of topics.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! cargo run --release -p driftmill-models --example prequential -- \
-//!     [--learner 'learner = "sgd-logistic"'] [--seeds N] [--rows N] [--chunk N] STREAM.csv...
+//!     [--learner 'learner = "sgd-logistic"'] [--task regression|anomaly] [--seeds N] [--rows N] [--chunk N] STREAM.csv...
 //! ```
 //!
 //! A stream is a CSV file of numbers with a header, its label in the last column: classes `0, 1, …`, more than two make a
-//! multiclass task. `--learner` is the learner's section as in a pipeline's TOML, and may stand several times. A missing
+//! multiclass task. With `--task regression` labels are values, with `--task anomaly` nothing is learned from them, and
+//! 1 says that a row is an anomaly. `--learner` is the learner's section as in a pipeline's TOML, and may stand several times. A missing
 //! number is an empty cell. For each stream and learner a line: mean of the seeds' accuracy and of every metric of the
 //! task, rows a second of predicting and learning (rows already parsed, one thread), bytes of memory at the end.
+
+#![expect(clippy::print_stdout, reason = "what it measured is printed")]
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use driftmill_config::{Component, Document, find};
+use driftmill_config::{Document, find};
 use driftmill_models::contracts::{Labelled, Learner, LearnerContext, Task};
 use driftmill_models::dictionary::Dictionaries;
 use driftmill_models::encoders::ColumnsEncoder;
@@ -30,6 +33,8 @@ struct Options {
     seeds: u64,
     rows: usize,
     chunk: usize,
+    /// Where labels do not say it.
+    task: Option<Task>,
     streams: Vec<String>,
 }
 
@@ -40,12 +45,20 @@ impl Options {
             seeds: 1,
             rows: usize::MAX,
             chunk: 1024,
+            task: None,
             streams: vec![],
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--learner" => options.learners.push(value()?),
+                "--task" => {
+                    options.task = Some(match value()?.as_str() {
+                        "regression" => Task::Regression,
+                        "anomaly" => Task::Anomaly,
+                        other => return Err(format!("`{other}` is no task that has to be named").into()),
+                    });
+                }
                 "--seeds" => options.seeds = value()?.parse()?,
                 "--rows" => options.rows = value()?.parse()?,
                 "--chunk" => options.chunk = value()?.parse::<usize>()?.max(1),
@@ -73,31 +86,36 @@ struct Stream {
 }
 
 impl Stream {
-    fn read(path: &str, rows_max: usize, chunk: usize) -> Result<Self, Failure> {
+    fn read(path: &str, options: &Options) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().ok_or("no header")?.split(',').collect();
         let rows: Vec<Vec<f64>> = lines
-            .take(rows_max)
+            .take(options.rows)
             .enumerate()
             .map(|(row, line)| numbers(line, names.len()).map_err(|what| format!("{path}:{}: {what}", row + 2)))
             .collect::<Result<_, _>>()?;
         let features = names.len() - 1;
+        let is_class = |row: &Vec<f64>| row[features].fract() == 0.0 && row[features] >= 0.0;
+        if options.task != Some(Task::Regression) && !rows.iter().all(is_class) {
+            return Err(format!("{path}: a label is no class; perhaps --task regression").into());
+        }
         let labels = rows.iter().map(|row| row[features]);
         let classes = labels.fold(0.0, f64::max) as u32 + 1;
         let columns = names[..features].iter().map(|name| ColumnSpec {
             name: (*name).to_owned(),
             kind: ColumnKind::Number,
         });
-        let frames = rows.chunks(chunk).map(|rows| {
+        let frames = rows.chunks(options.chunk).map(|rows| {
             let column = |place: usize| Column::F64(rows.iter().map(|row| row[place]).collect());
             let labels = rows.iter().map(|row| row[features]).collect();
             (Frame::new(rows.len(), (0..features).map(column).collect()), labels)
         });
         Ok(Self {
-            task: match classes {
-                ..=2 => Task::Binary,
-                classes => Task::Multiclass { classes },
+            task: match (options.task, classes) {
+                (Some(task), _) => task,
+                (None, ..=2) => Task::Binary,
+                (None, classes) => Task::Multiclass { classes },
             },
             columns: columns.collect(),
             chunks: frames.collect(),
@@ -113,9 +131,9 @@ fn numbers(line: &str, width: usize) -> Result<Vec<f64>, String> {
         cell => cell.parse::<f64>().map_err(|_| format!("`{cell}` is no number")),
     };
     let row: Vec<f64> = line.split(',').map(cell).collect::<Result<_, _>>()?;
-    match row.len() == width && row.last().is_some_and(|label| label.fract() == 0.0 && *label >= 0.0) {
+    match row.len() == width && row.last().is_some_and(|label| label.is_finite()) {
         true => Ok(row),
-        false => Err(format!("needs {width} cells, the last one a class")),
+        false => Err(format!("needs {width} cells, the last one a label")),
     }
 }
 
@@ -147,7 +165,7 @@ fn build(section: &str, stream: &Stream, seed: u64) -> Result<Box<dyn Learner>, 
 
 /// The class that scores say: the most probable, the lower of equal ones.
 fn class(task: Task, scores: &[f64]) -> f64 {
-    if task == Task::Binary {
+    if task.outputs() == 1 {
         return f64::from(scores[0] > 0.5);
     }
     let best = scores.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1));
@@ -197,7 +215,7 @@ fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     for path in &options.streams {
-        let stream = Arc::new(Stream::read(path, options.rows, options.chunk)?);
+        let stream = Arc::new(Stream::read(path, &options)?);
         println!(
             "{path}: {} rows, {} features, {:?}",
             stream.rows,

@@ -9,7 +9,8 @@ use driftmill::failpoint::{POINTS, Part, Point};
 pub struct Hit {
     /// The part of the loop.
     pub part: Part,
-    /// The epoch that it was about; for jobs and verdicts the last epoch computed.
+    /// The epoch that it was about; for jobs and verdicts the last epoch computed, for a publication that too until it is
+    /// applied.
     pub epoch: u64,
     /// The last point that it had passed.
     pub after: &'static str,
@@ -30,6 +31,7 @@ pub fn name(part: Part) -> &'static str {
         Part::Job => "job",
         Part::Verdict => "verdict",
         Part::Swap => "swap",
+        Part::Publication => "publication",
     }
 }
 
@@ -42,6 +44,7 @@ pub struct Hits {
     job: Option<Hit>,
     verdict: Option<Hit>,
     swap: Option<Hit>,
+    publication: Option<Hit>,
     /// The last epoch that was committed in this run; 0 when there was none.
     pub committed: u64,
     /// Whether live records were processed.
@@ -63,6 +66,7 @@ impl Hits {
     /// What was under way; empty between two epochs.
     pub fn all(&self) -> Vec<Hit> {
         let slots = [
+            self.publication,
             self.swap,
             self.verdict,
             self.job,
@@ -99,6 +103,8 @@ impl Hits {
             Point::VerdictDecided => self.verdict = hit,
             Point::SwapApplied | Point::SwapCommitted => self.swap = hit,
             Point::SwapNoted => self.swap = None,
+            Point::PublicationDecided | Point::PublicationPut | Point::PublicationApplied => self.publication = hit,
+            Point::PublicationCommitted => self.publication = None,
         }
         if struck {
             let slot = match known.part {
@@ -108,18 +114,23 @@ impl Hits {
                 Part::Job => &mut self.job,
                 Part::Verdict => &mut self.verdict,
                 Part::Swap => &mut self.swap,
+                Part::Publication => &mut self.publication,
             };
             *slot = hit;
         }
     }
 
-    /// An epoch is durable, and with it the end of a job or a verdict that it records.
+    /// An epoch is durable, and with it the end of a job, a verdict or a publication that it records.
     fn committed(&mut self, epoch: u64) {
         self.committed = epoch;
         self.commit = None;
         let recorded = |hit: &Hit| epoch > hit.epoch;
         if self.verdict.as_ref().is_some_and(recorded) {
             self.verdict = None;
+        }
+        let names = |hit: &Hit| recorded(hit) || (hit.after == "publication-applied" && epoch == hit.epoch);
+        if self.publication.as_ref().is_some_and(names) {
+            self.publication = None;
         }
         let has_ended = |hit: &Hit| hit.after == "artifact-put" || hit.after == "job-failed";
         if self.job.as_ref().is_some_and(|hit| has_ended(hit) && recorded(hit)) {
@@ -178,6 +189,27 @@ mod tests {
                 "commit after `commit-begins`, epoch 8"
             ]
         );
+    }
+
+    #[test]
+    fn a_publication_ends_with_the_epoch_that_names_it() {
+        let trace = "failpoint publication-decided epoch 7 pass 1\nfailpoint commit-done epoch 7 pass 7\n";
+        assert_eq!(shown(trace), ["publication after `publication-decided`, epoch 7"]);
+        let trace =
+            format!("{trace}failpoint publication-put epoch 7 pass 1\nfailpoint publication-applied epoch 8 pass 1\n");
+        assert_eq!(shown(&trace), ["publication after `publication-applied`, epoch 8"]);
+        let trace = format!("{trace}failpoint commit-done epoch 8 pass 8\n");
+        assert_eq!(shown(&trace), [""; 0]);
+        // The engine's thread may be ahead of the committer's.
+        let trace =
+            format!("{trace}failpoint publication-applied epoch 10 pass 2\nfailpoint publication-put epoch 9 pass 2\n");
+        assert_eq!(shown(&trace), ["publication after `publication-put`, epoch 9"]);
+        assert_eq!(
+            shown(&format!("{trace}failpoint commit-done epoch 10 pass 10\n")),
+            [""; 0]
+        );
+        let held = "failpoint commit-done epoch 8 pass 8\nfailpoint publication-committed epoch 8 pass 1 stall\n";
+        assert_eq!(shown(held), ["publication after `publication-committed`, epoch 8"]);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::json::ReaderBuilder;
 use driftmill::settings::{Plan, Settings};
 use driftmill_benches::Failure;
-use driftmill_benches::flights::{Flights, pipeline};
+use driftmill_benches::flights::Flights;
 use driftmill_benches::pairs::{interleave, median};
+use driftmill_benches::pipelines::{Place, w1};
+use driftmill_benches::table::{Table, grouped, two};
 
 const PAIRS: usize = 5;
 /// Rows in a batch, as in an epoch.
@@ -20,15 +22,23 @@ fn main() -> Result<(), Failure> {
     let rows = std::env::args()
         .nth(1)
         .map_or(Ok(400_000), |text| text.parse::<usize>())?;
-    let text = pipeline("127.0.0.1:1", "in", "out", Path::new("unused"), "127.0.0.1:0");
-    let settings = Settings::parse("w1.toml", &text).map_err(|problems| problems.render())?;
+    let place = Place {
+        brokers: "127.0.0.1:1",
+        input: "in",
+        output: "out",
+        state: Path::new("unused"),
+        listen: "127.0.0.1:0",
+    };
+    let settings = Settings::parse("w1.toml", &w1(&place)).map_err(|problems| problems.render())?;
     let read = settings.plan.transform.read_schema();
     let records = records(rows);
     let bytes: usize = records.iter().map(String::len).sum();
     println!(
-        "{rows} records of {} bytes, {} fields read",
+        "{} records of {} bytes, {} fields read, in memory, batches of {}, equal arrays.\n",
+        grouped(rows as f64),
         bytes / rows.max(1),
-        read.fields().len()
+        read.fields().len(),
+        grouped(BATCH as f64)
     );
     if ours(&settings.plan, read, &records)?.1 != arrow_json(read, &records)?.1 {
         return Err("the two decoders disagree".into());
@@ -38,22 +48,19 @@ fn main() -> Result<(), Failure> {
         || ours(&settings.plan, read, &records).map(|(seconds, _)| seconds),
         || arrow_json(read, &records).map(|(seconds, _)| seconds),
     )?;
-    println!("pair   ours M rows/s   arrow-json M rows/s   times as fast");
+    let mut table = Table::new(&["pair", "ours, M rows/s", "arrow-json, M rows/s", "times as fast"]);
     let rate = |seconds: f64| rows as f64 / seconds / 1e6;
     for (number, pair) in pairs.iter().enumerate() {
-        let (ours, other) = (rate(pair.ours), rate(pair.other));
-        println!(
-            "{:4}   {ours:13.2}   {other:19.2}   {:13.2}",
-            number + 1,
-            1.0 / pair.ratio()
-        );
+        let cells = [rate(pair.ours), rate(pair.other), 1.0 / pair.ratio()].map(two);
+        table.row(&[&[(number + 1).to_string()], &cells[..]].concat());
     }
-    let faster = median(pairs.iter().map(|pair| 1.0 / pair.ratio()));
-    println!(
-        "median {:12.2}   {:19.2}   {faster:13.2}",
-        rate(median(pairs.iter().map(|pair| pair.ours))),
-        rate(median(pairs.iter().map(|pair| pair.other)))
-    );
+    table.row(&[
+        "**median**".to_owned(),
+        two(rate(median(pairs.iter().map(|pair| pair.ours)))),
+        two(rate(median(pairs.iter().map(|pair| pair.other)))),
+        format!("**{}**", two(median(pairs.iter().map(|pair| 1.0 / pair.ratio())))),
+    ]);
+    print!("{}", table.text());
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use driftmill_models::model::Model;
 use crate::clock::Clock;
 use crate::committer::{Committer, Work};
 use crate::daemon::plans::PlanBook;
+use crate::daemon::swap::Step;
 use crate::daemon::training::Trainers;
 use crate::daemon::{DRAIN_MAX, Happening, Observer, RunError, Status, Summary, VersionSummary};
 use crate::epoch_log::{Counts, EpochRecord, Event, Range};
@@ -64,6 +65,8 @@ pub(super) struct Engine {
     pub(super) wish: Option<String>,
     /// What went live and is not in the registry's history yet.
     pub(super) unprojected: Vec<Deployed>,
+    /// The oldest epoch with a publication that is not known to be durable; nothing but its failpoint asks.
+    pub(super) publication: Option<u64>,
     /// Events that the next live epoch records and applies.
     pub(super) pending: Vec<Event>,
     /// Whether every epoch of the state went to the committer.
@@ -108,7 +111,8 @@ impl Engine {
             self.report();
             self.decide()?;
             self.obey();
-            self.project(self.committer.committed())?;
+            self.trace_publication();
+            self.hand_over_deployments(&|| false)?;
             let now = Instant::now();
             wait = match self.intake.due(now) {
                 Cut::Now => {
@@ -226,7 +230,11 @@ impl Engine {
         let time_ms = self.clock.now_ms().max(self.last_time_ms);
         self.last_time_ms = time_ms;
         let epoch = self.state.epoch + 1;
+        let (step, served) = (Step::begin(), self.deployment.clone());
         self.apply_events(&events, epoch, time_ms)?;
+        if !self.deployment.is(&served) {
+            step.over("apply", epoch);
+        }
         self.begin_wished_job(&mut events)?;
         let scored = self.score_epoch(&input, epoch)?;
         let record = self.record(&input, epoch, time_ms, events, &scored);
@@ -249,6 +257,7 @@ impl Engine {
         let go_on = || !self.stop.load(Ordering::Acquire);
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
+        self.hand_over_deployments(&|| false)?;
         // Outputs are on their way: nothing waits for what is learned.
         self.learn(&mut scored, epoch)
     }
@@ -332,14 +341,20 @@ impl Engine {
                 self.deploy()?;
                 let took = swapped.elapsed();
                 // Snapshots of an online learner follow each other all day long: only lines are news.
-                if !matches!(event, Event::Published { .. }) {
+                let is_news = !matches!(event, Event::Published { .. });
+                if is_news {
                     self.notice(Happening::Live {
                         version: self.deployment.version.clone(),
                         took,
                     });
                 }
-                if self.is_live {
-                    pass(Point::SwapApplied, epoch);
+                match (self.is_live, is_news) {
+                    (false, _) => {}
+                    (true, true) => pass(Point::SwapApplied, epoch),
+                    (true, false) => {
+                        self.publication.get_or_insert(epoch);
+                        pass(Point::PublicationApplied, epoch);
+                    }
                 }
             }
         }
@@ -510,7 +525,7 @@ impl Engine {
     fn snapshot_if_due(&mut self) -> Result<(), RunError> {
         let due = self.snapshot_at.elapsed() >= self.settings.snapshot_every;
         // A swap that the registry's history does not have yet is brought back by a replay, and would be passed over by a
-        // start from a snapshot behind it.
+        // start from a snapshot behind it. One that was handed over is noted before a snapshot that is handed over now.
         if due && self.state.epoch > self.snapshot_epoch && self.unprojected.is_empty() {
             let stop = Arc::clone(&self.stop);
             self.snapshot(&|| !stop.load(Ordering::Acquire))?;
@@ -551,22 +566,12 @@ impl Engine {
         found.collect()
     }
 
-    /// Waits until what went live is durable, and in the registry's history.
-    fn await_projection(&mut self, deadline: Instant) -> Result<(), RunError> {
-        while !self.unprojected.is_empty() && Instant::now() < deadline {
-            self.committer.check()?;
-            self.project(self.committer.committed())?;
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-
     /// Ends: what was computed is committed, the state is kept.
     pub(super) fn end(mut self, outcome: Result<(), RunError>) -> Result<Summary, RunError> {
         self.metrics.ready.set(0);
         let deadline = Instant::now() + DRAIN_MAX;
         if outcome.is_ok() && self.handed_over {
-            self.await_projection(deadline)?;
+            self.hand_over_deployments(&|| Instant::now() < deadline)?;
         }
         let is_whole = self.handed_over && self.unprojected.is_empty();
         if outcome.is_ok() && self.state.epoch > self.snapshot_epoch && is_whole {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::admin::Command;
 use crate::committer::Work;
 use crate::daemon::engine::{CODE, Engine};
+use crate::daemon::swap::Step;
 use crate::daemon::{Happening, RunError};
 use crate::epoch_log::{By, Event};
 use crate::example::VersionId;
@@ -69,6 +70,7 @@ impl Engine {
             return Ok(());
         }
         let Some(learn) = &self.state.learn else { return Ok(()) };
+        let step = Step::begin();
         match learn.intent(watermark_ms, is_live) {
             None => {}
             Some(Intent::Train { cause }) => self.wish = Some(cause),
@@ -84,6 +86,9 @@ impl Engine {
                 verdict,
                 prize,
             }) => self.decided(contestant, name, &verdict, prize)?,
+        }
+        if self.pending.iter().any(Event::changes_model) {
+            step.over("prepare", self.state.epoch + 1);
         }
         Ok(())
     }
@@ -156,6 +161,7 @@ impl Engine {
                 artifact,
                 snapshot: self.state.epoch,
             });
+            pass(Point::PublicationDecided, self.state.epoch);
         }
         Ok(())
     }
@@ -184,9 +190,14 @@ impl Engine {
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
         let bytes = Artifact::write(&model, &lineage);
-        let artifact = Artifact::id(&bytes);
+        let (artifact, epoch) = (Artifact::id(&bytes), self.state.epoch);
         let go_on = || !self.stop.load(Ordering::Acquire);
-        if !self.committer.send(Work::Artifact(bytes), &go_on)? {
+        let work = Work::Artifact {
+            bytes,
+            epoch,
+            is_of_job: false,
+        };
+        if !self.committer.send(work, &go_on)? {
             return Ok(None);
         }
         self.keep_loaded(&artifact, model);
@@ -213,13 +224,7 @@ impl Engine {
             return Err("no version was live before this one: there is nothing to go back to".to_owned());
         };
         let from = live.map_or("none", |version| version.name.as_str()).to_owned();
-        let changes = |event: &Event| {
-            matches!(
-                event,
-                Event::Promoted { .. } | Event::Published { .. } | Event::RolledBack { .. }
-            )
-        };
-        if self.pending.iter().any(changes) {
+        if self.pending.iter().any(Event::changes_model) {
             return Err("another change of the live version is under way; ask again".to_owned());
         }
         self.pending.push(Event::RolledBack {
@@ -247,9 +252,17 @@ impl Engine {
         match result.outcome {
             Ok(trained) => {
                 pass(Point::JobTrained, self.state.epoch);
-                // Durable before the epoch that names it.
-                let artifact = self.registry.put(&trained.bytes)?;
-                pass(Point::ArtifactPut, self.state.epoch);
+                let artifact = Artifact::id(&trained.bytes);
+                let work = Work::Artifact {
+                    bytes: trained.bytes,
+                    epoch: self.state.epoch,
+                    is_of_job: true,
+                };
+                let go_on = || !self.stop.load(Ordering::Acquire);
+                // Durable before the epoch that names it; this thread waits for no disk. At the end the job is lost.
+                if !self.committer.send(work, &go_on)? {
+                    return Ok(());
+                }
                 tracing::info!(job, artifact, "trained");
                 // Loaded already, by the thread that took it from the trainer: a swap waits for no disk.
                 self.keep_loaded(&artifact, trained.artifact.model);
@@ -430,13 +443,38 @@ impl Engine {
         }
     }
 
-    /// Writes what went live up to epoch `committed`, the last that is durable, into the registry's history.
-    pub(super) fn project(&mut self, committed: u64) -> Result<(), RunError> {
-        while let Some(first) = self.unprojected.first().filter(|first| first.epoch <= committed) {
-            pass(Point::SwapCommitted, first.epoch);
-            self.registry.append(first)?;
-            pass(Point::SwapNoted, first.epoch);
+    /// Hands what went live over for the registry's history, which gets it when its epoch, sent before, is durable. What
+    /// finds no place as long as `go_on` says to wait stays for another time: epochs do not wait for it.
+    pub(super) fn hand_over_deployments(&mut self, go_on: &dyn Fn() -> bool) -> Result<(), RunError> {
+        if !self.handed_over {
+            return Ok(());
+        }
+        while let Some(first) = self.unprojected.first() {
+            let step = Step::begin();
+            if !self.committer.send(Work::Deployed(first.clone()), go_on)? {
+                break;
+            }
+            step.over("note", first.epoch);
             self.unprojected.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Traces that a publication has become durable.
+    pub(super) fn trace_publication(&mut self) {
+        let committed = self.committer.committed();
+        if let Some(epoch) = self.publication.take_if(|epoch| *epoch <= committed) {
+            pass(Point::PublicationCommitted, epoch);
+        }
+    }
+
+    /// Writes what went live in epochs that a start has replayed into the registry's history: what is in the log is
+    /// durable.
+    pub(super) fn note_replayed(&mut self) -> Result<(), RunError> {
+        for deployment in std::mem::take(&mut self.unprojected) {
+            pass(Point::SwapCommitted, deployment.epoch);
+            self.registry.append(&deployment)?;
+            pass(Point::SwapNoted, deployment.epoch);
         }
         Ok(())
     }

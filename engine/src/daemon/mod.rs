@@ -1,11 +1,13 @@
 //! The daemon of one pipeline: start (lock, recover, replay), live loop, drain.
 
+mod bootstrap;
 mod engine;
 mod history;
 mod learning;
 mod plans;
 pub mod recovery;
 mod start;
+mod swap;
 mod training;
 mod verify;
 
@@ -114,6 +116,14 @@ pub enum RunError {
         found: String,
         /// Version of the code that wrote it.
         code: String,
+    },
+    /// Files of history for the first model.
+    #[error("bootstrap from {files}: {what}")]
+    Bootstrap {
+        /// As configured.
+        files: String,
+        /// What is wrong, and what to do.
+        what: String,
     },
     /// A model that cannot be used.
     #[error("model {name}: {what}")]

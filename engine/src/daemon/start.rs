@@ -11,6 +11,7 @@ use driftmill_connectors::{Delivery, Sink, Start};
 use driftmill_models::state::State as _;
 
 use crate::committer::{Committer, CommitterOptions};
+use crate::daemon::bootstrap;
 use crate::daemon::engine::{Engine, check_model, gap};
 use crate::daemon::history::{self, History};
 use crate::daemon::plans::PlanBook;
@@ -94,11 +95,11 @@ pub(super) fn start(settings: Settings, config: &Path, around: &Surroundings) ->
         around,
     )?;
     replay(&mut engine, &records, emit, around)?;
-    // What is in the log is durable.
-    engine.project(u64::MAX)?;
+    engine.note_replayed()?;
     engine.pending.extend(joined);
     begin_plan(&mut engine, &plan);
     begin_model(&mut engine, &plan, &*around.disk)?;
+    bootstrap::begin(&mut engine, &plan, around)?;
     engine.start_trainer();
     Ok(engine)
 }
@@ -200,6 +201,7 @@ pub(super) fn assemble(
         is_live: false,
         wish: None,
         unprojected: Vec::new(),
+        publication: None,
         committer,
         snapshots,
         registry,

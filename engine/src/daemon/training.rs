@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use crate::failpoint::{Point, pass};
 use crate::trainer::{Job, LocalProcess, Process, Segments, TrainError, TrainFailure, TrainResult};
 
 /// How often the thread looks after the trainer.
@@ -95,6 +96,35 @@ impl Trainers {
         })?;
         self.running = Some(Running::Watched { results, stop });
         Ok(())
+    }
+
+    /// Carries a job out while nothing else goes on; `None` when `stop` was set meanwhile.
+    ///
+    /// # Errors
+    /// The system gives no thread, or the thread has ended without a result.
+    pub(super) fn carry_out(
+        &mut self,
+        job: Job,
+        segments: Segments,
+        stop: &AtomicBool,
+    ) -> std::io::Result<Option<TrainResult>> {
+        self.start(job, segments, i64::MIN)?;
+        pass(Point::JobStarted, 0);
+        loop {
+            if let Some(result) = self.poll(i64::MAX) {
+                return Ok(Some(result));
+            }
+            if stop.load(Ordering::Acquire) {
+                self.abandon();
+                return Ok(None);
+            }
+            if self.running.is_none() {
+                return Err(std::io::Error::other(
+                    "the training thread ended unexpectedly; please report it",
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Ends the job under way, if there is one; its result is of no interest.

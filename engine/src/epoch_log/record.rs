@@ -139,6 +139,17 @@ pub enum Event {
     Resumed,
 }
 
+impl Event {
+    /// Whether another model serves from its epoch on.
+    #[must_use]
+    pub fn changes_model(&self) -> bool {
+        matches!(
+            self,
+            Self::Promoted { .. } | Self::Published { .. } | Self::RolledBack { .. }
+        )
+    }
+}
+
 /// Who decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

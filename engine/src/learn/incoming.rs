@@ -103,7 +103,7 @@ impl LabelReader {
 }
 
 /// A label of a binary task.
-fn binary(value: Option<f64>) -> Option<f64> {
+pub(crate) fn binary(value: Option<f64>) -> Option<f64> {
     value.filter(|value| *value == 0.0 || *value == 1.0)
 }
 

@@ -2,6 +2,7 @@
 //! learns from them; contestants are compared with the champion. It produces no output and decides nothing by itself:
 //! what it would do is an [`Intent`], which becomes an event of the next epoch, so that a replay does what was done.
 
+mod bootstrap;
 mod contest;
 mod decide;
 mod incoming;
@@ -25,11 +26,13 @@ use crate::example::{Examples, Label, Matured, VersionId};
 use crate::labels::{JoinConfig, LabelJoin};
 use crate::quality::{Quality, QualityConfig};
 use crate::quarantine::{Quarantine, QuarantineConfig};
-use crate::settings::{Action, LearnSettings};
-use crate::trainer::{Job, TrainError, Weighting};
+use crate::settings::{Action, LearnSettings, LearnerSpec};
+use crate::trainer::{Job, SegmentRef, TrainError, Weighting};
 
+pub use bootstrap::{Gathered, History};
 pub use contest::{Contest, Contestant, Standing};
 pub use decide::{Intent, Prize};
+pub(crate) use incoming::binary;
 pub use incoming::{LabelReader, labels_in_record};
 pub use online::Online;
 pub use rivals::{Candidate, Former, Shadow};
@@ -262,18 +265,6 @@ impl LearnHalf {
             late_bytes_max: SIDE_BYTES_MAX,
             missing: settings.labels.missing,
         };
-        let quarantine = QuarantineConfig {
-            columns: columns.to_vec(),
-            rules: settings.rules.clone(),
-            bytes_max: QUARANTINE_BYTES_MAX,
-            groups_max: GROUPS_MAX,
-        };
-        let buffer = BufferConfig {
-            columns: columns.to_vec(),
-            rows_max: settings.buffer_rows_max,
-            bytes_max: settings.buffer_bytes_max,
-            segment_rows: SEGMENT_ROWS,
-        };
         let quality = QualityConfig {
             threshold: 0.5,
             cohort_ms: settings.gate.block_ms,
@@ -286,8 +277,8 @@ impl LearnHalf {
         });
         Self {
             join: LabelJoin::new(join),
-            quarantine: Quarantine::new(quarantine),
-            buffer: FeatureBuffer::new(buffer),
+            quarantine: quarantine(settings, columns),
+            buffer: buffer(settings, columns),
             quality: Quality::new(quality),
             watches: watch::all(settings, columns, task, seed),
             bootstrap_at: settings.bootstrap_rows.unwrap_or_default() as u64,
@@ -492,6 +483,10 @@ impl LearnHalf {
 
     /// Closes blocks and begins contests.
     fn advance(&mut self, watermark_ms: i64, is_live: bool) {
+        // A model that is live from the first epoch on was there before any event time was known: its time begins now.
+        if self.champion_ms == Some(i64::MIN) {
+            self.champion_ms = Some(watermark_ms);
+        }
         let matured_until_ms = watermark_ms.saturating_sub(self.settings.labels.horizon_ms);
         let competes = self.challenger_competes(is_live);
         let gate = self.settings.gate;
@@ -530,20 +525,8 @@ impl LearnHalf {
             }
             _ => Window::All,
         };
-        let job = Job {
-            v: crate::trainer::job::JOB_VERSION,
-            learner: batch.learner.clone(),
-            learner_config: batch.config.clone(),
-            columns: self.columns.clone(),
-            encoders: self.settings.encoders.clone(),
-            task: self.task,
-            seed: self.seed,
-            segments: self.buffer.select(window).into_iter().map(Into::into).collect(),
-            since_ms: None,
-            weighting: Weighting::Uniform,
-            cut_ms: watermark_ms,
-            code: crate::trainer::job::CODE.to_owned(),
-        };
+        let segments = self.buffer.select(window).into_iter().map(Into::into).collect();
+        let job = self.job_on(batch, segments, watermark_ms);
         if let Some(trigger) = self.trigger.as_mut().filter(|_| cause.starts_with("drift ")) {
             trigger.is_fresh = false;
         }
@@ -560,6 +543,24 @@ impl LearnHalf {
             prior: self.prior.share(),
         });
         Ok(id)
+    }
+
+    /// The job of the batch learner on these rows.
+    fn job_on(&self, batch: &LearnerSpec, segments: Vec<SegmentRef>, cut_ms: i64) -> Job {
+        Job {
+            v: crate::trainer::job::JOB_VERSION,
+            learner: batch.learner.clone(),
+            learner_config: batch.config.clone(),
+            columns: self.columns.clone(),
+            encoders: self.settings.encoders.clone(),
+            task: self.task,
+            seed: self.seed,
+            segments,
+            since_ms: None,
+            weighting: Weighting::Uniform,
+            cut_ms,
+            code: crate::trainer::job::CODE.to_owned(),
+        }
     }
 
     /// A job has ended with an artifact: its model is the candidate now, and rows that came since its own were fixed
@@ -703,4 +704,24 @@ impl LearnHalf {
     pub fn settings(&self) -> &LearnSettings {
         &self.settings
     }
+}
+
+/// Rules that have seen no row yet.
+fn quarantine(settings: &LearnSettings, columns: &[ColumnSpec]) -> Quarantine {
+    Quarantine::new(QuarantineConfig {
+        columns: columns.to_vec(),
+        rules: settings.rules.clone(),
+        bytes_max: QUARANTINE_BYTES_MAX,
+        groups_max: GROUPS_MAX,
+    })
+}
+
+/// A buffer without rows.
+fn buffer(settings: &LearnSettings, columns: &[ColumnSpec]) -> FeatureBuffer {
+    FeatureBuffer::new(BufferConfig {
+        columns: columns.to_vec(),
+        rows_max: settings.buffer_rows_max,
+        bytes_max: settings.buffer_bytes_max,
+        segment_rows: SEGMENT_ROWS,
+    })
 }

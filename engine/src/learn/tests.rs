@@ -293,6 +293,22 @@ fn a_first_model_that_knows_nothing_is_never_live() {
 }
 
 #[test]
+fn a_model_that_was_there_before_the_first_record_waits_for_its_schedule() {
+    let mut other = Driver::new(BATCH, "", 1);
+    other.epochs(82);
+    let model = Arc::clone(&other.versions[0].model);
+    let mut driver = Driver::new(BATCH, "[retrain]\nevery = \"20 s\"\n", 12);
+    driver.add("first".to_owned(), model, false);
+    // No record has come: there is no event time.
+    driver.half.new_champion(Ascent::New, false, None, i64::MIN);
+    driver.now_ms = 1_700_000_000_000;
+    driver.epochs(15);
+    assert_eq!(driver.times("train"), 0, "{:?}", driver.log);
+    driver.epochs(10);
+    assert_eq!(driver.times("train schedule"), 1, "{:?}", driver.log);
+}
+
+#[test]
 fn an_online_learner_goes_live_through_the_gate_and_publishes_by_event_time() {
     let mut driver = Driver::new(ONLINE, "", 3);
     driver.epochs(60);

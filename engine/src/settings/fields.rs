@@ -220,8 +220,8 @@ pub(super) static MODEL: &[Field] = &[
     field(
         "bootstrap",
         Kind::String,
-        Need::NotYet,
-        "Files of history to fit the first model on.",
+        Need::Optional("the first model is fitted on `bootstrap_rows`, or brought along"),
+        "Files of history to fit the first model on, before the first record: a path, relative to this file, or a pattern with one `*` in the name of the file (files in the order of their names). They end in `.jsonl` and hold records as they would stand on the source, one a line, oldest first, with the label. The model goes live when the gate finds it better than the class prior on the last fifth of the rows; see docs/first-model.md.",
     ),
 ];
 

@@ -11,7 +11,7 @@ use driftmill_models::detectors::{DETECTORS, Detector};
 use driftmill_models::frame::{ColumnKind, ColumnSpec};
 
 use super::columns::{Columns, Role};
-use super::lines::{Lines, LinesReader};
+use super::lines::{Line, Lines, LinesReader};
 use crate::labels::Missing;
 use crate::quarantine::Rule;
 use crate::trainer::toml_of;
@@ -395,7 +395,7 @@ pub(super) fn root() -> Vec<Field> {
         field(
             "gate",
             Kind::Table(GATE),
-            Need::Optional("needed with `bootstrap_rows`, [retrain] and online learners"),
+            Need::Optional("needed with `bootstrap`, `bootstrap_rows`, [retrain] and online learners"),
             "What a model must show before it goes live.",
         ),
     ]
@@ -450,10 +450,12 @@ impl<'d> Read<'_, 'd> {
         };
         let bytes_max = labels.get_or("bytes_max", ByteSize(256 << 20), problems).as_usize();
         let bootstrap_rows: Option<usize> = model.get("bootstrap_rows", problems);
-        if bootstrap_rows.is_none() && !self.initial {
-            let help = "say after how many labelled rows the first model is fitted, `bootstrap_rows = 5000`, or name \
-                        one in `initial`"
-                .to_owned();
+        let from_files = model.has("bootstrap");
+        if bootstrap_rows.is_none() && !self.initial && !from_files {
+            let help =
+                "say after how many labelled rows the first model is fitted, `bootstrap_rows = 5000`, name files \
+                        of history in `bootstrap`, or a model in `initial`"
+                    .to_owned();
             problems.push(model.span(), "no model would ever go live", Some(help));
         }
         let lines = LinesReader {
@@ -462,6 +464,16 @@ impl<'d> Read<'_, 'd> {
             seed: self.seed,
         }
         .read(&self.root, bootstrap_rows, problems);
+        if from_files && lines.as_ref().is_some_and(|lines| lines.first == Line::Online) {
+            let help = "name a batch learner in [model], beside which an online one may be the [[challenger]], or use \
+                        `bootstrap_rows`"
+                .to_owned();
+            problems.push(
+                model.key_span("bootstrap"),
+                "an online learner learns from the stream alone: files of history are not yet supported for it",
+                Some(help),
+            );
+        }
         let has_batch = lines.as_ref().is_none_or(|lines| lines.batch.is_some());
         if retrain.is_present() && !has_batch {
             let help = "leave [retrain] out, or add a batch learner as [[challenger]]".to_owned();
@@ -480,7 +492,7 @@ impl<'d> Read<'_, 'd> {
             every_ms: retrain.get("every", problems).map(|every| millis(Some(every))),
         });
         let has_online = lines.as_ref().is_some_and(|lines| lines.online.is_some());
-        let contested = retrain.is_some() || bootstrap_rows.is_some() || has_online;
+        let contested = retrain.is_some() || bootstrap_rows.is_some() || from_files || has_online;
         let gate = self.gate(&gate, contested, problems);
         if !has_batch && drifts.iter().any(|drift| drift.action == Action::Retrain) {
             let help = "write `action = \"warn\"`, or add a batch learner as [[challenger]]".to_owned();

@@ -1,6 +1,7 @@
 //! The checked configuration of one pipeline: the TOML file with every value valid, and the parts that it names
 //! opened. Whatever is wrong is reported at its line, all at once.
 
+mod bootstrap;
 mod columns;
 mod fields;
 mod learn;
@@ -19,6 +20,7 @@ use driftmill_connectors::{
 };
 use driftmill_models::contracts::Task;
 
+pub use bootstrap::BootstrapFiles;
 pub use columns::{Columns, Role};
 pub use learn::{Action, DriftSettings, GateSettings, LabelSettings, LabelsFrom, LearnSettings, RetrainSettings};
 pub use lines::{LearnerSpec, Line, Lines, OnlineSettings};
@@ -134,6 +136,8 @@ pub struct ModelSettings {
     pub task: Task,
     /// Artifact to go live with.
     pub initial: Option<PathBuf>,
+    /// Files of history to fit the first model on.
+    pub bootstrap: Option<BootstrapFiles>,
     /// Whether records wait for the first model.
     pub hold: bool,
 }
@@ -246,7 +250,9 @@ impl Reader<'_> {
             .as_ref()
             .and_then(|p| self.sink(&sink_section, &source_section, p));
         let epoch = self.epoch(&epoch);
-        let model = model_section.is_present().then(|| self.model(&model_section));
+        let model = model_section
+            .is_present()
+            .then(|| self.model(&model_section, &source_section));
         let seed = pipeline.as_ref().map_or(0, |pipeline| pipeline.seed);
         let plan = self.plan(&source_section, &features, &sink_section, model, seed, sink.as_deref());
         let labels = learn::Read::source(&root, name, self.problems);
@@ -433,17 +439,16 @@ impl Reader<'_> {
             }
         }
         let model = root.table("model", self.problems);
-        if model.has("bootstrap_rows") {
-            let help = "add [labels], or leave this key out".to_owned();
-            self.problems.push(
-                model.name_span("bootstrap_rows"),
-                "no labels to fit a first model on",
-                Some(help),
-            );
+        for key in ["bootstrap", "bootstrap_rows"] {
+            if model.has(key) {
+                let help = "add [labels], or leave this key out".to_owned();
+                self.problems
+                    .push(model.name_span(key), "no labels to fit a first model on", Some(help));
+            }
         }
     }
 
-    fn model(&mut self, section: &Section<'_>) -> Option<ModelSettings> {
+    fn model(&mut self, section: &Section<'_>, source: &Section<'_>) -> Option<ModelSettings> {
         let task = match section.get::<String>("task", self.problems).as_deref() {
             Some("regression") => Task::Regression,
             _ => Task::Binary,
@@ -451,6 +456,7 @@ impl Reader<'_> {
         let initial = section
             .get::<String>("initial", self.problems)
             .map(|path| self.document.resolve(&path));
+        let bootstrap = self.bootstrap(section, source, initial.is_some());
         let hold = section.get::<String>("before_model", self.problems).as_deref() == Some("hold");
         if hold && initial.is_none() {
             let help = "name an artifact in `initial`, or write `before_model = \"pass\"`".to_owned();
@@ -460,7 +466,31 @@ impl Reader<'_> {
                 Some(help),
             );
         }
-        Some(ModelSettings { task, initial, hold })
+        Some(ModelSettings {
+            task,
+            initial,
+            bootstrap,
+            hold,
+        })
+    }
+
+    fn bootstrap(&mut self, model: &Section<'_>, source: &Section<'_>, initial: bool) -> Option<BootstrapFiles> {
+        let files = BootstrapFiles::read(model, self.document, self.problems)?;
+        if initial {
+            let help = "leave out one of them: a model is brought along, or fitted on history".to_owned();
+            self.problems.push(
+                model.name_span("bootstrap"),
+                "`bootstrap` and `initial` contradict each other",
+                Some(help),
+            );
+        }
+        let format = source.get_or("format", "json".to_owned(), self.problems);
+        if format != "json" {
+            let help = "use `bootstrap_rows`, which takes the first model's rows from the source".to_owned();
+            let message = format!("files of history hold JSON, and the records of [source] are {format}");
+            self.problems.push(model.key_span("bootstrap"), message, Some(help));
+        }
+        Some(files)
     }
 
     fn epoch(&mut self, section: &Section<'_>) -> EpochBounds {

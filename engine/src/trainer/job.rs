@@ -80,8 +80,9 @@ pub enum Weighting {
     },
 }
 
-/// Keys that a lineage has beside those of its job.
-const LINEAGE_KEYS: [&str; 3] = ["job", "rows", "positives"];
+/// Keys that a lineage has beside those of its job: its id, numbers of rows, and the files of history where the rows come
+/// from such.
+const LINEAGE_KEYS: [&str; 4] = ["job", "rows", "positives", "bootstrap"];
 
 impl Job {
     /// The job as JSON without spaces, keys in the order of the fields: one job, one text.

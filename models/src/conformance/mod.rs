@@ -10,6 +10,7 @@ mod detectors;
 mod encoders;
 mod learners;
 mod metrics;
+pub(crate) mod plain;
 mod scorers;
 mod toys;
 mod world;

@@ -102,6 +102,18 @@ impl Encoder for AsIs {
         });
     }
 
+    fn encode_then_observe(
+        &mut self,
+        column: ColumnView<'_>,
+        rows: Range<usize>,
+        _labels: &[f64],
+        _learn: &[bool],
+        out: &mut [f64],
+        stride: usize,
+    ) {
+        self.encode(column, rows, out, stride);
+    }
+
     fn stamp(&self) -> u64 {
         0
     }

@@ -1,13 +1,23 @@
 //! Learners: what makes models out of labelled rows. One file for each; [`LEARNERS`] (row by row) and
 //! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
 
+mod baseline;
+mod blocks;
 mod extremely_fast_tree;
+mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
 mod logistic_regression;
+mod majority;
+mod naive_bayes;
+mod no_change;
 mod random_forest;
 mod rows;
+mod settings;
+mod sgd;
+mod sgd_linear;
 mod sgd_logistic;
+mod sgd_softmax;
 pub(crate) mod tree;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
@@ -17,6 +27,12 @@ pub(crate) use rows::usable;
 /// All learners that learn row by row, in the order of the reference.
 pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &sgd_logistic::SgdLogisticKind,
+    &sgd_softmax::SgdSoftmaxKind,
+    &sgd_linear::SgdLinearKind,
+    &naive_bayes::NaiveBayesKind,
+    &half_space_trees::HalfSpaceTreesKind,
+    &majority::MajorityKind,
+    &no_change::NoChangeKind,
     &hoeffding_tree::HoeffdingTreeKind,
     &hoeffding_adaptive_tree::HoeffdingAdaptiveTreeKind,
     &extremely_fast_tree::ExtremelyFastTreeKind,

@@ -4,11 +4,14 @@
 //! scores in one bin count as equal. ROC AUC is therefore wrong by at most half the share of (positive,
 //! negative) pairs that fall into one bin, below 0.001 on smooth scores; average precision reads precision at
 //! the end of each bin, and on smooth scores is low by less than 0.005.
+//!
+//! Metrics that several classes have too are the same entries: [`multiclass`](super::multiclass) holds what they are there.
 
 use driftmill_config::{Component, Field};
 
 use super::cohorts::Tally;
 use super::evaluation::Evaluation;
+use super::multiclass::{self, ClassSums, beyond};
 use super::{Better, Metric, Row, Setting, Sums};
 use crate::codec::{CodecError, Reader};
 use crate::contracts::Task;
@@ -76,13 +79,25 @@ impl Sums for BinarySums {
     }
 }
 
-/// A metric of probabilities of class 1.
+/// A metric of probabilities of class 1, and perhaps of those of several classes.
 pub struct BinaryMetric {
     name: &'static str,
     summary: &'static str,
     unit: &'static str,
     better: Better,
     value: fn(&[f64]) -> f64,
+    /// Of several classes.
+    of_classes: Option<fn(&[f64]) -> f64>,
+}
+
+impl BinaryMetric {
+    /// The same, which answers several classes too.
+    const fn and_of_classes(self, value: fn(&[f64]) -> f64) -> Self {
+        Self {
+            of_classes: Some(value),
+            ..self
+        }
+    }
 }
 
 impl Component for BinaryMetric {
@@ -113,11 +128,17 @@ impl Metric for BinaryMetric {
     }
 
     fn sums(&self) -> &'static dyn Sums {
-        &BinarySums
+        match self.of_classes {
+            Some(_) => &ClassSums,
+            None => &BinarySums,
+        }
     }
 
-    fn value(&self, _setting: &Setting, sums: &[f64]) -> f64 {
-        (self.value)(sums)
+    fn value(&self, setting: &Setting, sums: &[f64]) -> f64 {
+        match (setting.task, self.of_classes) {
+            (Task::Multiclass { .. }, Some(value)) => value(sums),
+            _ => (self.value)(sums),
+        }
     }
 }
 
@@ -129,6 +150,7 @@ const fn ratio(name: &'static str, better: Better, value: fn(&[f64]) -> f64, sum
         unit: "ratio",
         better,
         value,
+        of_classes: None,
     }
 }
 
@@ -139,21 +161,24 @@ pub static LOG_LOSS: BinaryMetric = BinaryMetric {
     unit: "nats",
     better: Better::Lower,
     value: |sums| sums[LOG_LOSSES] / sums[WEIGHT],
+    of_classes: Some(multiclass::log_loss),
 };
 /// Mean Brier loss.
 pub static BRIER: BinaryMetric = ratio(
     "brier",
     Better::Lower,
     |sums| sums[BRIER_LOSSES] / sums[WEIGHT],
-    "Mean squared difference of probability and label.",
-);
+    "Mean squared difference of probability and label; of several classes the sum over them.",
+)
+.and_of_classes(multiclass::brier);
 /// Accuracy at the threshold.
 pub static ACCURACY: BinaryMetric = ratio(
     "accuracy",
     Better::Higher,
     |sums| sums[CORRECT] / sums[WEIGHT],
-    "Share of rows on the right side of the decision threshold.",
-);
+    "Share of rows on the right side of the decision threshold, or whose most probable class is the true one.",
+)
+.and_of_classes(multiclass::accuracy);
 /// Accuracy of the more frequent class.
 pub static MAJORITY_ACCURACY: BinaryMetric = ratio(
     "majority-accuracy",
@@ -162,8 +187,9 @@ pub static MAJORITY_ACCURACY: BinaryMetric = ratio(
         let base_rate = sums[POSITIVE_WEIGHT] / sums[WEIGHT];
         if base_rate > 0.5 { base_rate } else { 1.0 - base_rate }
     },
-    "Accuracy of always answering the more frequent class of the same rows.",
-);
+    "Accuracy of always answering the most frequent class of the same rows.",
+)
+.and_of_classes(multiclass::majority_accuracy);
 /// Share of positives.
 pub static BASE_RATE: BinaryMetric = ratio(
     "base-rate",
@@ -199,6 +225,98 @@ pub static CALIBRATION_ERROR: BinaryMetric = ratio(
     calibration_error,
     "Expected calibration error over 15 bins of equal width (Guo et al. 2017).",
 );
+
+/// Cohen's kappa.
+pub static KAPPA: BinaryMetric = ratio(
+    "kappa",
+    Better::Higher,
+    kappa,
+    "Accuracy beyond that of answering at random with the same shares: 1 where all answers are right, 0 at random \
+     (Cohen 1960).",
+)
+.and_of_classes(multiclass::kappa);
+/// Share of right alerts.
+pub static PRECISION: BinaryMetric = ratio(
+    "precision",
+    Better::Higher,
+    |sums| true_alerts(sums) / sums[ALERTS],
+    "Share of positive rows among those whose score reaches the decision threshold; of several classes the mean over \
+     those that occur.",
+)
+.and_of_classes(multiclass::precision);
+/// Share of positives found.
+pub static RECALL: BinaryMetric = ratio(
+    "recall",
+    Better::Higher,
+    |sums| true_alerts(sums) / sums[POSITIVE_WEIGHT],
+    "Share of positive rows whose score reaches the decision threshold; of several classes the mean over those that \
+     occur.",
+)
+.and_of_classes(multiclass::recall);
+/// Harmonic mean of precision and recall.
+pub static F1: BinaryMetric = ratio(
+    "f1",
+    Better::Higher,
+    |sums| 2.0 * true_alerts(sums) / (sums[ALERTS] + sums[POSITIVE_WEIGHT]),
+    "Harmonic mean of precision and recall; of several classes the mean of theirs over those that occur.",
+)
+.and_of_classes(multiclass::f1);
+/// Mean cost of mistakes.
+pub static COST: ThresholdCost = ThresholdCost;
+
+/// The type of [`COST`]: unlike the others it needs the threshold.
+pub struct ThresholdCost;
+
+impl Component for ThresholdCost {
+    fn name(&self) -> &'static str {
+        "cost"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Mean cost of mistakes, where a false alert costs the decision threshold and a missed positive 1 less the \
+         threshold: in these proportions the threshold is the best one for calibrated probabilities (Elkan 2001)."
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        &[]
+    }
+
+    fn example(&self) -> &'static str {
+        ""
+    }
+}
+
+impl Metric for ThresholdCost {
+    fn unit(&self) -> &'static str {
+        "ratio"
+    }
+
+    fn better(&self) -> Better {
+        Better::Lower
+    }
+
+    fn sums(&self) -> &'static dyn Sums {
+        &BinarySums
+    }
+
+    fn value(&self, setting: &Setting, sums: &[f64]) -> f64 {
+        let found = true_alerts(sums);
+        let (false_alerts, missed) = (sums[ALERTS] - found, sums[POSITIVE_WEIGHT] - found);
+        (setting.threshold * false_alerts + (1.0 - setting.threshold) * missed) / sums[WEIGHT]
+    }
+}
+
+/// Weight of positive rows that reach the threshold: what is right are they and the others that do not.
+fn true_alerts(sums: &[f64]) -> f64 {
+    let twice = sums[CORRECT] - sums[WEIGHT] + sums[ALERTS] + sums[POSITIVE_WEIGHT];
+    (twice / 2.0).max(0.0)
+}
+
+fn kappa(sums: &[f64]) -> f64 {
+    let (weight, alerts, positives) = (sums[WEIGHT], sums[ALERTS], sums[POSITIVE_WEIGHT]);
+    let by_chance = alerts * positives + (weight - alerts) * (weight - positives);
+    beyond(sums[CORRECT] / weight, by_chance / (weight * weight))
+}
 
 /// ROC AUC and average precision in one walk from the highest scores down.
 fn ranks(sums: &[f64]) -> (f64, f64) {
@@ -415,6 +533,62 @@ mod tests {
         assert!((report.pr_auc - (1.0 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
         assert!((report.calibration_error - (0.1 + 0.2 + 0.6 + 0.6) / 4.0).abs() < 1e-12);
         assert!((log_loss(0.9, 1.0) + 0.9_f64.ln()).abs() < 1e-15 && log_loss(1.0, 0.0) < 35.0);
+    }
+
+    #[test]
+    fn values_at_the_threshold_are_those_of_scikit_learn() {
+        let scores = [0.9, 0.2, 0.6, 0.4, 0.75, 0.35, 0.1, 0.55, 0.8, 0.45];
+        let labels = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0];
+        let weights = [1.0, 2.0, 1.0, 1.0, 3.0, 1.0, 0.5, 1.0, 1.0, 2.0];
+        let evaluated = |threshold: f64| {
+            let mut evaluation = Evaluation::of_task(Setting {
+                task: Task::Binary,
+                threshold,
+            });
+            let mut before = None;
+            for ((score, label), weight) in scores.iter().zip(labels).zip(weights) {
+                let scores = &[*score];
+                evaluation.update(&Row {
+                    scores,
+                    label,
+                    weight,
+                    before,
+                });
+                before = Some(label);
+            }
+            evaluation
+        };
+        let (half, lower) = (evaluated(0.5), evaluated(0.3));
+        // scikit-learn 1.9.1: cohen_kappa_score, precision_score, recall_score, f1_score, accuracy_score with
+        // sample_weight; costs from its confusion_matrix; temporal kappa from accuracy_score of the rows after the first,
+        // against answers and against the labels before.
+        for (evaluation, name, expected) in [
+            (&half, "kappa", 0.2541436464088397),
+            (&half, "precision", 0.7142857142857143),
+            (&half, "recall", 0.625),
+            (&half, "f1", 0.6666666666666666),
+            (&half, "accuracy", 0.6296296296296297),
+            (&half, "cost", 0.18518518518518517),
+            (&lower, "cost", 0.06666666666666667),
+            (&half, "temporal-kappa", 0.375),
+        ] {
+            let found = evaluation.value(name);
+            assert!((found - expected).abs() < 1e-12, "{name}: {found}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn what_the_rows_do_not_determine_is_no_number() {
+        let values = |rows: &[(f64, f64)]| {
+            let tally = tally(rows);
+            let named = |name: &str| tally.values().find(|(known, _)| *known == name).map(|(_, value)| value);
+            ["kappa", "precision", "recall", "f1"].map(|name| named(name).unwrap())
+        };
+        // No alert and no positive; then alerts only.
+        assert!(values(&[(0.2, 0.0), (0.1, 0.0)]).iter().all(|value| value.is_nan()));
+        let [kappa, precision, recall, f1] = values(&[(0.9, 0.0), (0.8, 0.0)]);
+        assert_eq!((kappa, precision, f1), (0.0, 0.0, 0.0));
+        assert!(recall.is_nan());
     }
 
     #[test]

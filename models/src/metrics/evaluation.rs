@@ -121,12 +121,16 @@ impl Evaluation {
             Task::Regression => (score * score).is_finite(),
             Task::Binary | Task::Multiclass { .. } | Task::Anomaly => (0.0..=1.0).contains(score),
         };
+        let label_fits = self.setting.task != Task::Regression || (row.label * row.label).is_finite();
         let task = match self.setting.task {
             // Judged by labels that say which rows were unlike the others.
             Task::Anomaly => Task::Binary,
             task => task,
         };
-        row.scores.len() == task.outputs() && row.scores.iter().all(score) && usable(task, row.label, row.weight)
+        row.scores.len() == task.outputs()
+            && row.scores.iter().all(score)
+            && label_fits
+            && usable(task, row.label, row.weight)
     }
 }
 
@@ -188,7 +192,12 @@ impl Tally for Evaluation {
         tally.rows = reader.u64()?;
         tally.invalid = reader.u64()?;
         tally.changes = reader.u64()?;
-        for (sums, start) in self.layout.iter() {
+        for (index, (sums, start)) in self.layout.iter().enumerate() {
+            // What a version wrote that did not know these sums yet: they begin with what comes.
+            let is_missing = reader.clone().str().map_or(true, |name| name != sums.name());
+            if index > 0 && is_missing {
+                continue;
+            }
             let (name, numbers) = (reader.str()?, reader.f64s()?);
             let width = sums.width(self.setting.task);
             let place = tally.sums.get_mut(*start..start + width);
@@ -198,5 +207,40 @@ impl Tally for Evaluation {
             }
         }
         Ok(tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::binary;
+
+    #[test]
+    fn state_from_before_a_metric_was_added_is_read() {
+        let setting = Setting {
+            task: Task::Binary,
+            threshold: 0.5,
+        };
+        let known: Vec<&'static dyn Metric> = vec![&binary::LOG_LOSS, &binary::ROC_AUC];
+        let mut old = Evaluation::new(setting, &known);
+        for (score, label) in [(0.9, 1.0), (0.4, 0.0), (0.6, 0.0)] {
+            let before = Some(1.0);
+            old.update(&Row {
+                scores: &[score],
+                label,
+                weight: 1.0,
+                before,
+            });
+        }
+        let mut bytes = Vec::new();
+        old.write(&mut bytes);
+        // Something else follows in the same chunk.
+        bytes.put_u64(u64::MAX);
+        let mut reader = Reader::new(&bytes);
+        let read = Evaluation::of_task(setting).read(&mut reader).unwrap();
+        assert_eq!(reader.u64(), Ok(u64::MAX));
+        assert_eq!((read.rows(), read.value("log-loss")), (3, old.value("log-loss")));
+        assert!(read.value("temporal-kappa").is_nan(), "nothing is known of it");
+        assert_eq!(read.value("accuracy"), 2.0 / 3.0);
     }
 }

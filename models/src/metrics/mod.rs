@@ -8,6 +8,8 @@
 pub mod binary;
 pub mod cohorts;
 pub mod evaluation;
+pub mod multiclass;
+pub mod persistence;
 pub mod regression;
 
 use driftmill_config::Component;
@@ -88,6 +90,12 @@ pub static METRICS: &[&dyn Metric] = &[
     &binary::BRIER,
     &binary::ACCURACY,
     &binary::MAJORITY_ACCURACY,
+    &binary::KAPPA,
+    &persistence::TEMPORAL_KAPPA,
+    &binary::PRECISION,
+    &binary::RECALL,
+    &binary::F1,
+    &binary::COST,
     &binary::BASE_RATE,
     &binary::ALERT_RATE,
     &binary::ROC_AUC,
@@ -95,4 +103,7 @@ pub static METRICS: &[&dyn Metric] = &[
     &binary::CALIBRATION_ERROR,
     &regression::MAE,
     &regression::RMSE,
+    &regression::R2,
+    &regression::PINBALL_10,
+    &regression::PINBALL_90,
 ];

@@ -62,7 +62,7 @@ fn dot_4(weights: &[f64], rows: &[f64]) -> [f64; 4] {
 }
 
 /// Turns sums into probabilities that add up to 1.
-fn softmax(sums: &mut [f64]) {
+pub(crate) fn softmax(sums: &mut [f64]) {
     let max = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     sums.iter_mut().for_each(|sum| *sum = (*sum - max).exp());
     let total: f64 = sums.iter().sum();

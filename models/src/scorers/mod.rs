@@ -1,7 +1,10 @@
 //! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
 
+pub mod constant;
 pub mod forest;
+pub mod half_space;
 pub mod linear;
+pub mod naive_bayes;
 pub mod pool;
 pub mod trees;
 
@@ -41,6 +44,24 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: naive_bayes::FORMAT,
+        summary: "Bayes' rule over normal densities of numbers and shares of categories.",
+        example: naive_bayes::example,
+        read: naive_bayes::read,
+    },
+    ScorerFormat {
+        name: half_space::FORMAT,
+        summary: "How few rows of a window lie where a row lies, as trees halve the space.",
+        example: half_space::example,
+        read: half_space::read,
+    },
+    ScorerFormat {
+        name: constant::FORMAT,
+        summary: "The same scores for every row, whatever its inputs.",
+        example: constant::example,
+        read: constant::read,
     },
     ScorerFormat {
         name: trees::FORMAT,

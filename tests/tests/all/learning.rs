@@ -96,3 +96,23 @@ fn the_loop_closes_exactly_once() {
 fn the_loop_closes_at_least_once() {
     the_loop("at-least-once");
 }
+
+#[test]
+fn a_topic_of_labels_that_does_not_exist_is_named_beforehand() {
+    let Some(broker) = Broker::shared() else { return };
+    let world = World::new(broker, "at-least-once", 1, 1);
+    let (file, topic, config) = (world.file(), world.topic("labels"), world.config());
+    let check = |config: &str| {
+        std::fs::write(&file, config).unwrap();
+        run_to_end(["check", file.to_str().unwrap()])
+    };
+    let told = check(&config);
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let told = check(&config.replace(&format!("{topic}\""), &format!("{topic}x\"")));
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(&format!("`{topic}x`")) && said.contains("create"),
+        "{said}"
+    );
+}

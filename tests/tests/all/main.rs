@@ -6,6 +6,7 @@
 
 mod arrows;
 mod bad_input;
+mod bootstrap;
 mod broker;
 mod delivery;
 mod deploy;

@@ -1,5 +1,5 @@
 //! A world that is learned from: records whose labels follow on another topic, and a change after which the opposite holds.
-//! The pipeline on it closes the whole loop.
+//! The pipeline on it closes the whole loop, with models of jobs alone, or with an online learner before them.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     log: &'static str,
     /// Time between snapshots.
     snapshots: &'static str,
+    /// Whether the first model is an online learner's.
+    is_online: bool,
     http: String,
     folder: tempfile::TempDir,
     /// Event time of record 0, in milliseconds.
@@ -31,7 +33,14 @@ pub(crate) struct World {
     fed: Cell<u32>,
     /// The first record of the changed world.
     change: Cell<u32>,
+    /// The lines of `[model]`.
+    model: String,
 }
+
+/// The first model from the stream.
+const MODEL: &str = "bootstrap_rows = 2_000";
+/// Number of the first record of history: those of the stream begin at 0.
+const HISTORY: u32 = 1 << 24;
 
 impl World {
     /// A world whose event time, after `records` records, is now; it changes at record `change`.
@@ -47,17 +56,57 @@ impl World {
             delivery,
             log: "trim",
             snapshots: "500 ms",
+            is_online: false,
             http: format!("127.0.0.1:{}", free_port()),
             folder: tempfile::tempdir().unwrap(),
             begun_ms: i64::try_from(now.as_millis()).unwrap() - i64::from(records) * STEP_MS,
             fed: Cell::new(0),
             change: Cell::new(change),
+            model: MODEL.to_owned(),
         }
+    }
+
+    /// The first model comes from files of history, `history/h-*.jsonl`: records of the time before, with their labels,
+    /// which are a coin's where `noise`. `rest` are further lines of `[model]`.
+    pub(crate) fn with_history(mut self, records: u32, noise: bool, rest: &str) -> Self {
+        self.model = format!("bootstrap = \"history/h-*.jsonl\"\n{rest}");
+        let folder = self.history();
+        std::fs::create_dir(&folder).unwrap();
+        let line = |number: u32| {
+            let late = match noise {
+                true => draw(HISTORY + number, 3) < 0.5,
+                false => is_late(HISTORY + number, 2.0),
+            };
+            let at = self.begun_ms - i64::from(records - number) * STEP_MS;
+            let record = record(HISTORY + number, at);
+            format!("{},\"late\":{late}}}\n", record.trim_end_matches('}'))
+        };
+        for (file, numbers) in [("h-1", 0..records / 2), ("h-2", records / 2..records)] {
+            let content: String = numbers.map(line).collect();
+            std::fs::write(folder.join(format!("{file}.jsonl")), content).unwrap();
+        }
+        self
+    }
+
+    /// The folder of the pipeline.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of the files of history.
+    pub(crate) fn history(&self) -> PathBuf {
+        self.folder.path().join("history")
     }
 
     /// Keeps the epoch log whole, so that [`World::verify`] replays from the first epoch.
     pub(crate) fn keeping_log(mut self) -> Self {
         self.log = "keep";
+        self
+    }
+
+    /// Lets an online learner make the first model, and jobs its rivals.
+    pub(crate) fn with_online_learner(mut self) -> Self {
+        self.is_online = true;
         self
     }
 
@@ -107,11 +156,7 @@ impl World {
     pub(crate) fn feed(&self, count: u32) {
         let numbers = self.fed.get()..self.fed.get() + count;
         let at = |number: u32| self.begun_ms + i64::from(number) * STEP_MS;
-        let record = |number: u32| {
-            let kind = ["a", "b", "c"][number as usize % 3];
-            let (at, x) = (at(number), x_of(number));
-            stamped(format!(r#"{{"id":"r{number}","at":{at},"x":{x},"k":"{kind}"}}"#), at)
-        };
+        let record = |number: u32| stamped(record(number, at(number)), at(number));
         let label = |number: u32| {
             let payload = format!(r#"{{"id":"r{number}","late":{}}}"#, self.is_late(number));
             stamped(payload, at(number) + DELAY_MS)
@@ -123,8 +168,7 @@ impl World {
 
     /// The label of a record.
     pub(crate) fn is_late(&self, number: u32) -> bool {
-        let slope = if number < self.change.get() { 2.0 } else { -2.0 };
-        draw(number, 2) < 1.0 / (1.0 + (-slope * x_of(number)).exp())
+        is_late(number, if number < self.change.get() { 2.0 } else { -2.0 })
     }
 
     /// Every record has a prediction due; what the topics say, read as a consumer in this delivery mode would.
@@ -135,16 +179,17 @@ impl World {
 
     /// The versions that made predictions.
     pub(crate) fn served(&self) -> BTreeSet<String> {
+        self.servers().into_iter().flatten().collect()
+    }
+
+    /// The version that made each prediction, in order; none before the first.
+    pub(crate) fn servers(&self) -> Vec<Option<String>> {
         let version = |message: &Message| {
             let value: Value = serde_json::from_slice(message.payload.as_deref().unwrap()).unwrap();
             value["driftmill"]["model"].as_str().map(str::to_owned)
         };
         let outputs = self.broker.read(&self.topic("out"), Isolation::Committed);
-        outputs
-            .iter()
-            .filter_map(version)
-            .filter(|name| name != "none")
-            .collect()
+        outputs.iter().map(version).collect()
     }
 
     /// The versions in the registry's history.
@@ -166,18 +211,38 @@ impl World {
         out.into_owned()
     }
 
-    fn config(&self) -> String {
-        config(
+    pub(crate) fn config(&self) -> String {
+        let config = config(
             &self.name,
             self.folder.path(),
             self.broker.bootstrap(),
             &self.http,
             self.delivery,
         )
+        .replace(MODEL, &self.model)
         .replace("\"trim\"", &format!("\"{}\"", self.log))
-        .replace("\"500 ms\"", &format!("\"{}\"", self.snapshots))
+        .replace("\"500 ms\"", &format!("\"{}\"", self.snapshots));
+        if !self.is_online {
+            return config;
+        }
+        ONLINE.iter().fold(config, |config, (section, with)| {
+            assert!(config.contains(section), "{section} is gone");
+            config.replace(section, with)
+        })
     }
 }
+
+/// What a pipeline with an online learner has for these lines. Jobs come by the clock, since the learner follows a change
+/// before the loss alarms; a candidate that is no better makes room for the next after 6,000 records.
+const ONLINE: [(&str, &str); 3] = [
+    (
+        "[model]\n",
+        "[[challenger]]\nlearner = \"logistic-regression\"\n\n\
+         [model]\nlearner        = \"sgd-logistic\"\npublish_every  = \"10 s\"\n",
+    ),
+    ("[retrain]\n", "[retrain]\nevery    = \"5 min\"\n"),
+    ("[gate]\n", "[gate]\nage_max = \"10 min\"\n"),
+];
 
 fn config(name: &str, folder: &Path, brokers: &str, http: &str, delivery: &str) -> String {
     let folder = folder.display();
@@ -257,6 +322,11 @@ listen = "{http}"
     )
 }
 
+/// The label of a record in a world with this slope.
+fn is_late(number: u32, slope: f64) -> bool {
+    draw(number, 2) < 1.0 / (1.0 + (-slope * x_of(number)).exp())
+}
+
 /// The same draw for the same number, on every machine.
 fn draw(number: u32, salt: u32) -> f64 {
     let mut state = (u64::from(number) << 32) | u64::from(salt) | 1;
@@ -265,6 +335,11 @@ fn draw(number: u32, salt: u32) -> f64 {
         state = state.wrapping_mul(0xff51_afd7_ed55_8ccd);
     }
     (state >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn record(number: u32, at: i64) -> String {
+    let (kind, x) = (["a", "b", "c"][number as usize % 3], x_of(number));
+    format!(r#"{{"id":"r{number}","at":{at},"x":{x},"k":"{kind}"}}"#)
 }
 
 fn x_of(number: u32) -> f64 {
