@@ -2,7 +2,6 @@
 //! to core 1, on a Kafka on core 0.
 #![expect(
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "the table is what this program is for, and its progress"
 )]
 
