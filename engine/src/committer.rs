@@ -260,15 +260,14 @@ impl Worker {
     }
 
     fn keep(&self, artifact: &[u8], epoch: u64, is_of_job: bool) -> Result<(), CommitError> {
-        let put = if is_of_job {
-            Point::ArtifactPut
-        } else {
-            Point::PublicationPut
-        };
         loop {
             match self.registry.put(artifact) {
                 Ok(_) => {
-                    pass(put, epoch);
+                    if is_of_job {
+                        pass(Point::ArtifactPut, epoch);
+                    } else {
+                        pass(Point::PublicationPut, epoch);
+                    }
                     return Ok(());
                 }
                 Err(error @ RegistryError::Disk(_)) => {
