@@ -3,7 +3,10 @@
 
 mod baseline;
 mod blocks;
+mod extremely_fast_tree;
 mod half_space_trees;
+mod hoeffding_adaptive_tree;
+mod hoeffding_tree;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
@@ -15,6 +18,7 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+pub(crate) mod tree;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
 
@@ -29,6 +33,9 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &half_space_trees::HalfSpaceTreesKind,
     &majority::MajorityKind,
     &no_change::NoChangeKind,
+    &hoeffding_tree::HoeffdingTreeKind,
+    &hoeffding_adaptive_tree::HoeffdingAdaptiveTreeKind,
+    &extremely_fast_tree::ExtremelyFastTreeKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.

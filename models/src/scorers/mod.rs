@@ -6,6 +6,7 @@ pub mod half_space;
 pub mod linear;
 pub mod naive_bayes;
 pub mod pool;
+pub mod trees;
 
 use std::sync::Arc;
 
@@ -61,6 +62,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The same scores for every row, whatever its inputs.",
         example: constant::example,
         read: constant::read,
+    },
+    ScorerFormat {
+        name: trees::FORMAT,
+        summary: "Trees that grow row by row: class weights or naive Bayes in their leaves; their weighted mean or votes.",
+        example: trees::example,
+        read: trees::read,
     },
 ];
 

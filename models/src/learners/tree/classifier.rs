@@ -1,0 +1,238 @@
+//! The learner around trees: it encodes rows, and publishes models.
+
+use std::sync::Arc;
+
+use driftmill_config::{ByteSize, Field, Kind, Need, Problems, Section};
+
+use super::TreeSettings;
+use crate::codec::{CodecError, Put, Reader};
+use crate::contracts::{Fact, Form, Labelled, Learner, LearnerContext, Scorer, Task};
+use crate::encoders::ColumnsEncoder;
+use crate::learners::usable;
+use crate::matrix::Matrix;
+use crate::model::Model;
+use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
+
+/// Numbers that are encoded at a time, and rows at most.
+const BLOCK_NUMBERS: usize = 4096;
+const BLOCK_ROWS: usize = 128;
+/// Chunks of the state.
+const HEAD: &str = "head";
+const GROWN: &str = "grown/";
+const ENCODER: &str = "encoder/";
+
+/// What grows from encoded rows: a tree, or an ensemble of trees.
+pub(crate) trait Grow: State + Send {
+    /// Writes the probability of each class to `out`: to the bit what the scorer that [`Grow::publish`] gives says.
+    fn predict_into(&mut self, row: &[f64], out: &mut [f64]);
+    /// Learns from a row of a class; first, if `out` is given, does what [`Grow::predict_into`] does.
+    fn learn(&mut self, row: &[f64], class: usize, weight: f64, out: Option<&mut [f64]>);
+    /// A scorer over `width` inputs; with `binary` it says only the probability of class 1.
+    fn publish(&self, width: usize, binary: bool) -> Result<Arc<dyn Scorer>, String>;
+    /// Bytes of memory.
+    fn bytes(&self) -> usize;
+    /// Tells about itself.
+    fn report(&self, each: &mut dyn FnMut(Fact<'_>));
+}
+
+/// A learner of classes.
+pub(crate) struct Classifier<G> {
+    task: Task,
+    encoder: ColumnsEncoder,
+    grown: G,
+    seen: u64,
+    /// Bytes besides what grows.
+    overhead: usize,
+    /// A few encoded rows, and whether each is learned.
+    block: Matrix,
+    learn: Vec<bool>,
+    out: Vec<f64>,
+}
+
+/// Classes of a task, if it has classes.
+pub(crate) fn classes_of(task: Task) -> Option<usize> {
+    match task {
+        Task::Binary => Some(2),
+        Task::Multiclass { classes } => Some((classes as usize).max(2)),
+        Task::Regression | Task::Anomaly => None,
+    }
+}
+
+/// The field that every learner of trees has.
+pub(crate) const MEMORY_MAX: Field = Field {
+    name: "memory_max",
+    kind: Kind::Bytes,
+    need: Need::Optional("`\"64 MiB\"`"),
+    doc: "Memory that trees and encoders may use. Where it is full, leaves that promise little stop growing.",
+};
+
+impl<G: Grow> Classifier<G> {
+    /// Checks task, columns and memory, and builds the learner around what `grow` makes of the settings that are usual
+    /// for this task, these inputs and the memory that the encoders leave.
+    pub(crate) fn build(
+        section: &Section<'_>,
+        context: &LearnerContext<'_>,
+        problems: &mut Problems,
+        grow: impl FnOnce(TreeSettings, &mut Problems) -> G,
+    ) -> Option<Box<dyn Learner>>
+    where
+        G: 'static,
+    {
+        let before = problems.len();
+        let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
+        let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
+        let Some(classes) = classes_of(context.task) else {
+            let help = "trees that grow row by row learn classes: binary and multiclass tasks".to_owned();
+            problems.push(
+                section.span(),
+                "this learner cannot learn this task".to_owned(),
+                Some(help),
+            );
+            return None;
+        };
+        let encoder = context.encoder(Form::Native, section, problems)?;
+        let inputs = encoder.inputs().collect();
+        let overhead = overhead::<G>(&encoder, classes);
+        let budget = memory_max.saturating_sub(overhead);
+        let grown = grow(TreeSettings::new(classes, inputs, context.seed, budget), problems);
+        if grown.bytes() > budget {
+            let least = grown.bytes().saturating_add(overhead);
+            let message = format!("this learner needs {least} bytes for these features, more than `memory_max`");
+            let help = "raise `memory_max`, or lower `categories_max` and `buckets`".to_owned();
+            problems.push(section.key_span("memory_max"), message, Some(help));
+        }
+        let learner = Self {
+            task: context.task,
+            encoder,
+            grown,
+            seen: 0,
+            overhead,
+            block: Matrix::new(),
+            learn: vec![],
+            out: vec![0.0; classes],
+        };
+        (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
+    }
+}
+
+/// Rows that are encoded at a time.
+fn block_rows(width: usize) -> usize {
+    (BLOCK_NUMBERS / width.max(1)).clamp(1, BLOCK_ROWS)
+}
+
+/// Bytes besides what grows.
+fn overhead<G>(encoder: &ColumnsEncoder, classes: usize) -> usize {
+    let width = encoder.width();
+    size_of::<Classifier<G>>() + 8 * (width * block_rows(width) + classes) + BLOCK_ROWS + encoder.bytes_max()
+}
+
+impl<G: Grow> Classifier<G> {
+    /// Predicts and learns the rows of a block.
+    fn learn_block(&mut self, block: &Matrix, from: usize, rows: Labelled<'_>, predictions: Option<&mut Vec<f64>>) {
+        let mut predictions = predictions;
+        for (place, row) in block.iter().enumerate() {
+            let (label, weight) = (rows.labels[from + place], rows.weights[from + place]);
+            let learn = self.learn[place];
+            self.seen += u64::from(learn);
+            match (learn, predictions.as_deref_mut()) {
+                (true, None) => self.grown.learn(row, label as usize, weight, None),
+                (true, Some(predictions)) => {
+                    self.grown.learn(row, label as usize, weight, Some(&mut self.out));
+                    predictions.extend_from_slice(said(self.task, &self.out));
+                }
+                (false, None) => {}
+                (false, Some(predictions)) => {
+                    self.grown.predict_into(row, &mut self.out);
+                    predictions.extend_from_slice(said(self.task, &self.out));
+                }
+            }
+        }
+    }
+
+    fn read_seen(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
+        self.seen = reader.u64()?;
+        reader.finish()
+    }
+}
+
+/// The scores of a task in the probabilities of its classes.
+fn said(task: Task, probabilities: &[f64]) -> &[f64] {
+    if task == Task::Binary {
+        &probabilities[1..]
+    } else {
+        probabilities
+    }
+}
+
+impl<G: Grow> Learner for Classifier<G> {
+    fn learn(&mut self, rows: Labelled<'_>, mut predictions: Option<&mut Vec<f64>>) {
+        if let Some(predictions) = predictions.as_deref_mut() {
+            predictions.clear();
+        }
+        let count = rows.frame.rows().min(rows.labels.len()).min(rows.weights.len());
+        let mut block = std::mem::take(&mut self.block);
+        let step = block_rows(self.encoder.width());
+        for from in (0..count).step_by(step) {
+            let places = from..count.min(from + step);
+            self.learn.clear();
+            let pairs = rows.labels[places.clone()].iter().zip(&rows.weights[places.clone()]);
+            self.learn
+                .extend(pairs.map(|(label, weight)| usable(self.task, *label, *weight)));
+            block.reset(places.len(), self.encoder.width());
+            // Encoders know nothing of the tree: a block is encoded as it would be row by row.
+            self.encoder.encode_then_observe(
+                rows.frame,
+                places.clone(),
+                rows.dictionaries,
+                rows.labels,
+                &self.learn,
+                block.values_mut(),
+            );
+            self.learn_block(&block, from, rows, predictions.as_deref_mut());
+        }
+        self.block = block;
+    }
+
+    fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    fn publish(&mut self) -> Option<Arc<Model>> {
+        if self.seen == 0 {
+            return None;
+        }
+        let scorer = self
+            .grown
+            .publish(self.encoder.width(), self.task == Task::Binary)
+            .ok()?;
+        let model = Model::new(self.task, self.encoder.publish(), scorer);
+        model.ok().map(Arc::new)
+    }
+
+    fn bytes(&self) -> usize {
+        self.overhead + self.grown.bytes()
+    }
+
+    fn report(&self, each: &mut dyn FnMut(Fact<'_>)) {
+        self.grown.report(each);
+    }
+}
+
+impl<G: Grow> State for Classifier<G> {
+    fn save(&self, chunks: &mut dyn ChunkVisitor) {
+        chunks.chunk(HEAD, self.seen, &mut |out| out.put_u64(self.seen));
+        self.grown.save(&mut Within::new(GROWN, chunks));
+        self.encoder.save(&mut Within::new(ENCODER, chunks));
+    }
+
+    fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
+        self.read_seen(open(chunks, HEAD)?)
+            .map_err(|error| StateError::of(HEAD, error))?;
+        self.grown
+            .restore(&WithinSource::new(GROWN, chunks))
+            .map_err(|error| error.within(GROWN))?;
+        self.encoder
+            .restore(&WithinSource::new(ENCODER, chunks))
+            .map_err(|error| error.within(ENCODER))
+    }
+}
