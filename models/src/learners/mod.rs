@@ -7,6 +7,7 @@ mod extremely_fast_tree;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
+mod knn;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
@@ -36,6 +37,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &hoeffding_tree::HoeffdingTreeKind,
     &hoeffding_adaptive_tree::HoeffdingAdaptiveTreeKind,
     &extremely_fast_tree::ExtremelyFastTreeKind,
+    &knn::KnnKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.

@@ -95,6 +95,10 @@ mod tests {
                 "more than `memory_max`",
             ),
             ("half-space-trees", Task::Binary, "", "finds anomalies"),
+            ("knn", Task::Binary, "k = 0", "`k` must"),
+            ("knn", Task::Binary, "window_rows = 9", "`window_rows` must"),
+            ("knn", Task::Binary, "memory_max = '100 B'", "more than `memory_max`"),
+            ("knn", Task::Anomaly, "", "`knn` learns binary"),
             ("majority", Task::Anomaly, "", "a baseline learns from labels"),
             ("no-change", Task::Anomaly, "", "a baseline learns from labels"),
         ] {
