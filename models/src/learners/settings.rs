@@ -99,6 +99,19 @@ mod tests {
             ("knn", Task::Binary, "window_rows = 9", "`window_rows` must"),
             ("knn", Task::Binary, "memory_max = '100 B'", "more than `memory_max`"),
             ("knn", Task::Anomaly, "", "`knn` learns binary"),
+            ("leveraging-bagging", Task::Binary, "trees = 0", "`trees` must"),
+            (
+                "leveraging-bagging",
+                Task::Regression,
+                "",
+                "binary and multiclass tasks",
+            ),
+            (
+                "leveraging-bagging",
+                Task::Binary,
+                "trees = 1000\nmemory_max = '1 MiB'",
+                "more than `memory_max`",
+            ),
             ("majority", Task::Anomaly, "", "a baseline learns from labels"),
             ("no-change", Task::Anomaly, "", "a baseline learns from labels"),
         ] {
