@@ -184,14 +184,13 @@ struct Raw {
 
 struct Knn {
     task: Task,
-    window: u64,
     encoder: ColumnsEncoder,
     blocks: Blocks,
-    /// Rows of the window; the `i`th row ever learned stands in the segment of number `i / SEGMENT_ROWS`.
     core: Core,
     scratch: Scratch,
 }
 
+/// The rows of the window: the `i`th row ever learned stands in the segment of number `i / SEGMENT_ROWS`.
 struct Core {
     window: u64,
     seen: u64,
@@ -206,7 +205,6 @@ impl Knn {
     fn new(task: Task, window: u64, encoder: ColumnsEncoder, known: Neighbours) -> Self {
         Self {
             task,
-            window,
             encoder,
             blocks: Blocks::default(),
             core: Core {
@@ -273,7 +271,6 @@ impl Core {
         let settled = self.seen >= SETTLED;
         for place in 0..self.known.axes.len() {
             let axis = &self.known.axes[place];
-            // Inputs that are not scaled need no centre either, unless they may be missing.
             if axis.is_category {
                 continue;
             }
@@ -408,14 +405,14 @@ impl Learner for Knn {
     }
 
     fn bytes(&self) -> usize {
-        bytes_of(self.window, &self.encoder)
+        bytes_of(self.core.window, &self.encoder)
     }
 
     fn report(&self, each: &mut dyn FnMut(Fact<'_>)) {
         each(Fact {
             name: "window_rows",
             of: "",
-            value: self.core.seen.min(self.window) as f64,
+            value: self.core.seen.min(self.core.window) as f64,
         });
     }
 }
@@ -565,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_rare_yes_or_no_does_not_outweigh_everything_else() {
-        let mut columns = vec![vec![], vec![]];
+        let mut columns = [vec![], vec![]];
         let mut labels = Vec::new();
         for row in 0..600_u32 {
             columns[0].push(f64::from(row % 50));

@@ -12,7 +12,7 @@ use crate::matrix::Matrix;
 pub const FORMAT: &str = "neighbours";
 /// Rows that are kept together.
 pub(crate) const SEGMENT_ROWS: usize = 256;
-/// Neighbours and outputs at most.
+/// Neighbours that are asked, and classes, at most.
 pub(crate) const K_MAX: usize = 1_000;
 const CLASSES_MAX: u64 = 65_536;
 /// The weight of a row in a window.
@@ -357,7 +357,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecErro
             let (label, weight) = (reader.finite()?, reader.finite()?);
             for (x, axis) in x.iter_mut().zip(&axes) {
                 *x = f32::from_bits(reader.u32()?);
-                if !axis.is_category && !(f64::from(x.abs()) <= 1.01 * FAR_MAX) {
+                if !axis.is_category && !(0.0..=1.01 * FAR_MAX).contains(&f64::from(x.abs())) {
                     return Err(reader.error("a row is too far away"));
                 }
             }
