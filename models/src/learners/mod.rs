@@ -1,6 +1,7 @@
 //! Learners: what makes models out of labelled rows. One file for each; [`LEARNERS`] (row by row) and
 //! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
 
+mod adaptive_random_forest;
 mod bag;
 mod baseline;
 mod blocks;
@@ -41,6 +42,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &extremely_fast_tree::ExtremelyFastTreeKind,
     &knn::KnnKind,
     &leveraging_bagging::LeveragingBaggingKind,
+    &adaptive_random_forest::AdaptiveRandomForestKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.

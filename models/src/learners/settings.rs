@@ -112,6 +112,18 @@ mod tests {
                 "trees = 1000\nmemory_max = '1 MiB'",
                 "more than `memory_max`",
             ),
+            (
+                "adaptive-random-forest",
+                Task::Binary,
+                "inputs_share = 0.0",
+                "`inputs_share` must",
+            ),
+            (
+                "adaptive-random-forest",
+                Task::Binary,
+                "grace = 0",
+                "`grace` must be from 1",
+            ),
             ("majority", Task::Anomaly, "", "a baseline learns from labels"),
             ("no-change", Task::Anomaly, "", "a baseline learns from labels"),
         ] {
