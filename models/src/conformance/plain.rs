@@ -60,6 +60,12 @@ impl Plain {
         Self::new(&columns, &self.labels)
     }
 
+    /// The same rows with other labels.
+    pub(crate) fn relabelled(&self, labels: &[f64]) -> Self {
+        let columns: Vec<&[f64]> = self.values.iter().map(Vec::as_slice).collect();
+        Self::new(&columns, labels)
+    }
+
     pub(crate) fn labels(&self) -> &[f64] {
         &self.labels
     }

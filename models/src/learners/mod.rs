@@ -1,12 +1,16 @@
 //! Learners: what makes models out of labelled rows. One file for each; [`LEARNERS`] (row by row) and
 //! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
 
+mod adaptive_random_forest;
+mod bag;
 mod baseline;
 mod blocks;
 mod extremely_fast_tree;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
+mod knn;
+mod leveraging_bagging;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
@@ -36,6 +40,9 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &hoeffding_tree::HoeffdingTreeKind,
     &hoeffding_adaptive_tree::HoeffdingAdaptiveTreeKind,
     &extremely_fast_tree::ExtremelyFastTreeKind,
+    &knn::KnnKind,
+    &leveraging_bagging::LeveragingBaggingKind,
+    &adaptive_random_forest::AdaptiveRandomForestKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.

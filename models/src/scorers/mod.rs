@@ -5,6 +5,7 @@ pub mod forest;
 pub mod half_space;
 pub mod linear;
 pub mod naive_bayes;
+pub mod neighbours;
 pub mod pool;
 pub mod trees;
 
@@ -62,6 +63,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The same scores for every row, whatever its inputs.",
         example: constant::example,
         read: constant::read,
+    },
+    ScorerFormat {
+        name: neighbours::FORMAT,
+        summary: "The classes or the mean value of the nearest rows of a window.",
+        example: neighbours::example,
+        read: neighbours::read,
     },
     ScorerFormat {
         name: trees::FORMAT,

@@ -55,13 +55,19 @@ impl ErrorWindow {
     /// Takes the next row; whether the window was cut because there are more errors now.
     #[inline]
     pub(crate) fn update(&mut self, error: bool) -> bool {
+        self.update_at(error, DELTA)
+    }
+
+    /// The same with another bound on the probability of a false cut at a test, always the same one for a window.
+    #[inline]
+    pub(crate) fn update_at(&mut self, error: bool, delta: f64) -> bool {
         self.insert(u32::from(error));
         if self.wait > 0 {
             self.wait -= 1;
             return false;
         }
         self.wait = CLOCK - 1;
-        self.rows > GRACE && self.check()
+        self.rows > GRACE && self.check(delta)
     }
 
     fn insert(&mut self, error: u32) {
@@ -87,9 +93,9 @@ impl ErrorWindow {
     }
 
     /// The cut whose difference exceeds what chance allows most: rows before it, errors before it, and by which factor.
-    fn best_cut(&self) -> Option<(u32, u32, f64)> {
+    fn best_cut(&self, delta: f64) -> Option<(u32, u32, f64)> {
         let (rows, rate) = (self.rows(), self.rate());
-        let log = (2.0 * rows.ln() / DELTA).ln();
+        let log = (2.0 * rows.ln() / delta).ln();
         let spread = 2.0 * rate * (1.0 - rate) * log;
         let mut best: Option<(u32, u32, f64)> = None;
         let (mut old, mut errors) = (0, 0);
@@ -114,10 +120,10 @@ impl ErrorWindow {
         best
     }
 
-    fn check(&mut self) -> bool {
+    fn check(&mut self, delta: f64) -> bool {
         let before = self.rate();
         let mut was_cut = false;
-        while let Some((old, _, _)) = self.best_cut() {
+        while let Some((old, _, _)) = self.best_cut(delta) {
             self.drop_rows(old);
             was_cut = true;
         }

@@ -1,0 +1,171 @@
+//! What ensembles of trees share that see each row a random number of times: who counts a row how often, new trees and
+//! their place in the state, and what the trees say together.
+
+use std::sync::Arc;
+
+use driftmill_config::{Field, Kind, Need, Problems, Section};
+
+use super::tree::{Tree, TreeSettings};
+use crate::codec::{CodecError, Put, Reader};
+use crate::contracts::Fact;
+use crate::random::{derived, of_row, poisson};
+use crate::scorers::trees::Combination;
+use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource};
+
+/// How often a row counts in a tree, on average (Bifet, Holmes and Pfahringer 2010; Gomes et al. 2017).
+const COUNT_MEAN: f64 = 6.0;
+/// Trees in an ensemble, at most.
+const TREES_MAX: i64 = 1_000;
+
+/// The key of their number.
+pub(super) const TREES: Field = Field {
+    name: "trees",
+    kind: Kind::Integer,
+    need: Need::Optional("10"),
+    doc: "Trees, from 1 to 1000. Time grows with them, and each has an equal share of the memory.",
+};
+
+/// Reads the field above.
+pub(super) fn read_trees(section: &Section<'_>, problems: &mut Problems) -> usize {
+    let trees = section.get_or("trees", 10_i64, problems);
+    if !(1..=TREES_MAX).contains(&trees) {
+        let message = format!("`trees` must be from 1 to {TREES_MAX}");
+        problems.push(section.key_span("trees"), message, None);
+    }
+    trees.clamp(1, TREES_MAX) as usize
+}
+
+/// What is common to all trees.
+pub(super) struct Bag {
+    settings: TreeSettings,
+    /// Rows that were learned.
+    pub(super) rows: u64,
+    /// Trees that were ever planted: the serial of the next one.
+    planted: u64,
+    /// What the last tree said, and the sums over all trees with the sum of their weights.
+    pub(super) said: Vec<f64>,
+    sums: Vec<f64>,
+    weight: f64,
+}
+
+impl Bag {
+    /// Trees of these settings.
+    pub(super) fn new(settings: TreeSettings) -> Self {
+        let classes = settings.classes;
+        Self {
+            settings,
+            rows: 0,
+            planted: 0,
+            said: vec![0.0; classes],
+            sums: vec![0.0; classes],
+            weight: 0.0,
+        }
+    }
+
+    pub(super) fn classes(&self) -> usize {
+        self.settings.classes
+    }
+
+    /// How often the present row counts in the tree at place `member`: a function of the seed and the row's number, so
+    /// that there is no generator to save.
+    #[inline]
+    pub(super) fn count(&self, member: usize) -> u32 {
+        poisson(
+            COUNT_MEAN,
+            &mut of_row(derived(self.settings.seed, member as u64), self.rows),
+        )
+    }
+
+    fn tree(&self, serial: u64) -> Tree {
+        let mut settings = self.settings.clone();
+        // Another branch of seeds than that of the counts.
+        settings.seed = derived(derived(settings.seed, u64::MAX), serial);
+        Tree::new(Arc::new(settings))
+    }
+
+    /// A tree that has seen nothing, and its serial, which is never given twice.
+    pub(super) fn plant(&mut self) -> (u64, Tree) {
+        let serial = self.planted;
+        self.planted += 1;
+        (serial, self.tree(serial))
+    }
+
+    /// Puts what a tree says to `said`; then the tree learns the row so many times.
+    #[inline]
+    pub(super) fn learn(&mut self, tree: &mut Tree, row: &[f64], class: usize, weight: f64, count: u32) {
+        match count {
+            0 => tree.predict_into(row, &mut self.said),
+            count => tree.predict_then_learn(row, class, weight * f64::from(count), &mut self.said),
+        }
+    }
+
+    /// Before the first tree speaks.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.sums.fill(0.0);
+        self.weight = 0.0;
+    }
+
+    /// Adds what was `said`, to the bit as the scorer does.
+    #[inline]
+    pub(super) fn add(&mut self, weight: f64) {
+        Combination::Mean.add(weight, &self.said, &mut self.sums);
+        self.weight += weight;
+    }
+
+    /// Writes what the trees say together.
+    #[inline]
+    pub(super) fn finish(&mut self, out: &mut [f64]) {
+        // Before the first row nothing was published that would have to be met to the bit: all are exactly equal.
+        let weight = if self.rows == 0 { 0.0 } else { self.weight };
+        Combination::finish(&mut self.sums, weight);
+        out.copy_from_slice(&self.sums);
+    }
+
+    /// Appends what is state.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.rows);
+        out.put_u64(self.planted);
+    }
+
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), CodecError> {
+        (self.rows, self.planted) = (reader.u64()?, reader.u64()?);
+        Ok(())
+    }
+
+    /// Gives the tree of a serial back.
+    pub(super) fn restore_tree(&self, serial: u64, chunks: &dyn ChunkSource) -> Result<Tree, StateError> {
+        let prefix = tree_prefix(serial);
+        let mut tree = self.tree(serial);
+        tree.restore(&WithinSource::new(&prefix, chunks))
+            .map_err(|error| error.within(&prefix))?;
+        Ok(tree)
+    }
+}
+
+fn tree_prefix(serial: u64) -> String {
+    format!("tree/{serial:09}/")
+}
+
+/// Offers the chunks of a tree.
+pub(super) fn save_tree(serial: u64, tree: &Tree, chunks: &mut dyn ChunkVisitor) {
+    tree.save(&mut Within::new(&tree_prefix(serial), chunks));
+}
+
+/// Tells how large the trees are together.
+pub(super) fn report_leaves<'a>(trees: impl Iterator<Item = &'a Tree>, each: &mut dyn FnMut(Fact<'_>)) {
+    let (mut leaves, mut inactive, mut depth) = (0, 0, 0);
+    for tree in trees {
+        let own = tree.census();
+        leaves += own.0;
+        inactive += own.1;
+        depth = depth.max(own.2);
+    }
+    for (name, value) in [("leaves", leaves), ("leaves_inactive", inactive), ("depth", depth)] {
+        each(Fact {
+            name,
+            of: "",
+            value: value as f64,
+        });
+    }
+}
