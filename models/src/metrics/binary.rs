@@ -5,7 +5,7 @@
 //! negative) pairs that fall into one bin, below 0.001 on smooth scores; average precision reads precision at
 //! the end of each bin, and on smooth scores is low by less than 0.005.
 //!
-//! Metrics that several classes have too are the same entries: [`multiclass`](super::multiclass) holds what they are there.
+//! Metrics that several classes have too are the same entries: [`super::multiclass`] holds what they are there.
 
 use driftmill_config::{Component, Field};
 
