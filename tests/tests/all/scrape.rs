@@ -93,7 +93,11 @@ fn a_change_of_the_world_fires_the_drift_alert_of_a_real_prometheus() {
         Some(0.0)
     );
 
-    world.feed(CHANGE - 3_000);
+    // In pieces: a model is judged by rows that come after it was trained, however fast they are read.
+    while world.fed() < CHANGE - 3_000 {
+        world.feed(500);
+        std::thread::sleep(Duration::from_millis(100));
+    }
     daemon.wait_for("a first version", LIMIT, |daemon| {
         let swaps = daemon.metrics()?.get("driftmill_swaps_total", &[])?;
         (swaps >= 1.0).then_some(())
