@@ -153,6 +153,7 @@ mod tests {
                 rate: 1e6 / cpu_s,
                 threads_s: Default::default(),
                 ends: Default::default(),
+                pages: None,
             })
         };
         let mut table = Table::new(&["pair", "ours", "other", "ratio", "a", "b"]);

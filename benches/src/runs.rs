@@ -17,6 +17,8 @@ pub const BROKER_CORE: usize = 0;
 /// The program that is measured.
 pub const PROGRAM_CORE: usize = 1;
 const LOOK: Duration = Duration::from_millis(50);
+/// When every record is written, the daemon's gauges need so long to say so: it refreshes them twice a second.
+const SETTLE: Duration = Duration::from_secs(1);
 /// A run that writes nothing for so long has failed.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -73,8 +75,6 @@ pub struct Sample {
     pub cpu_s: f64,
     /// CPU-seconds of its threads by name.
     pub threads_s: BTreeMap<String, f64>,
-    /// The page of its metrics, where it has one.
-    pub page: Option<Page>,
 }
 
 /// What a run cost.
@@ -88,6 +88,14 @@ pub struct Cost {
     pub rate: f64,
     /// The looks at which the window began and ended.
     pub ends: [Sample; 2],
+    /// Its metrics when the window began and when all was done, of a program that has some.
+    pub pages: Option<[Page; 2]>,
+}
+
+/// What was seen of a run.
+struct Watched {
+    ends: [Sample; 2],
+    pages: Option<[Page; 2]>,
 }
 
 impl Ground<'_> {
@@ -169,8 +177,8 @@ impl Ground<'_> {
     fn judge(&self, name: &str, mut program: Pinned, outputs: u64, listen: Option<&str>) -> Result<Cost, Failure> {
         let run = self.watch(&mut program, name, outputs, listen);
         program.stop(Duration::from_secs(10));
-        let ends = run.map_err(|error| format!("{name}: {error}\n{}", self.log(name)))?;
-        let cost = self.cost(ends, outputs);
+        let watched = run.map_err(|error| format!("{name}: {error}\n{}", self.log(name)))?;
+        let cost = self.cost(watched, outputs);
         tell(&format!(
             "{name}: {:.2} CPU-seconds per million records, {:.0} records/s",
             cost.cpu_s, cost.rate
@@ -178,7 +186,7 @@ impl Ground<'_> {
         Ok(cost)
     }
 
-    fn cost(&self, ends: [Sample; 2], outputs: u64) -> Cost {
+    fn cost(&self, Watched { ends, pages }: Watched, outputs: u64) -> Cost {
         let [first, last] = &ends;
         let written = (last.written - first.written) as f64;
         let millions = written / outputs as f64 * self.records as f64 / 1e6;
@@ -191,19 +199,21 @@ impl Ground<'_> {
             threads_s: last.threads_s.iter().map(thread).collect(),
             rate: millions * 1e6 / (last.seconds - first.seconds),
             ends,
+            pages,
         }
     }
 
-    /// The looks at which the window began and ended; goes on until everything is written.
+    /// The looks at which the window began and ended, and a last one when everything is written.
     fn watch(
         &self,
         program: &mut Pinned,
         output: &str,
         outputs: u64,
         listen: Option<&str>,
-    ) -> Result<[Sample; 2], Failure> {
+    ) -> Result<Watched, Failure> {
         let start = Instant::now();
         let (mut ends, mut before, mut changed) = (Ends::new(self.window), 0, start);
+        let mut first = None;
         loop {
             std::thread::sleep(LOOK);
             program.check()?;
@@ -217,11 +227,19 @@ impl Ground<'_> {
                     written,
                     cpu_s: program.cpu_s()?,
                     threads_s: program.threads_s()?,
-                    page: listen.map(Page::of).transpose()?,
                 });
+                if let (None, Some(listen)) = (&first, listen) {
+                    first = Some(Page::of(listen)?);
+                }
             }
             if written == outputs {
-                return ends.both();
+                let ends = ends.both()?;
+                let Some((first, listen)) = first.zip(listen) else {
+                    return Ok(Watched { ends, pages: None });
+                };
+                std::thread::sleep(SETTLE);
+                let pages = Some([first, Page::of(listen)?]);
+                return Ok(Watched { ends, pages });
             }
             if written != before {
                 (before, changed) = (written, Instant::now());

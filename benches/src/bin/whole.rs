@@ -106,8 +106,8 @@ fn pairs(ground: &Ground<'_>, count: usize) -> Result<(Vec<Cost>, PathBuf), Fail
     let (daemon, done) = last.ok_or("nothing was measured")?;
     println!("{}", table.text());
     println!(
-        "Between the ends of the last run's window: {} records scored, {} labels matched, {} rows evaluated, {} rows \
-         learned from, {} snapshots of the learner published; at its end {} tests of distributions had data, and the \
+        "From the beginning of the last run's window until all was done: {} records scored, {} labels matched, {} rows \
+         evaluated, {} rows learned from, {} snapshots of the learner published; at its end {} tests of distributions had data, and the \
          buffer held {} rows.\n",
         grouped(done.scored),
         grouped(done.matched),

@@ -112,7 +112,6 @@ impl Engine {
             self.decide()?;
             self.obey();
             self.trace_publication();
-            self.hand_over_deployments(&|| false)?;
             let now = Instant::now();
             wait = match self.intake.due(now) {
                 Cut::Now => {
@@ -126,6 +125,7 @@ impl Engine {
                 }
                 Cut::Wait(wait) => wait.min(TICK),
             };
+            self.hand_over_deployments(&|| false)?;
             self.snapshot_if_due()?;
         }
         Ok(())
@@ -257,7 +257,6 @@ impl Engine {
         let go_on = || !self.stop.load(Ordering::Acquire);
         // An epoch that could not be handed over before the end is computed again at the next start.
         self.handed_over &= self.committer.send(work, &go_on)?;
-        self.hand_over_deployments(&|| false)?;
         // Outputs are on their way: nothing waits for what is learned.
         self.learn(&mut scored, epoch)
     }

@@ -3,7 +3,7 @@
 
 use driftmill_config::{Field, Kind, Need};
 
-const fn field(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Field {
     Field { name, kind, need, doc }
 }
 
@@ -279,7 +279,7 @@ pub(super) fn root(source: &'static [Field], sink: &'static [Field], model: &'st
             "Metrics and health.",
         ),
     ];
-    fields.extend(super::learn::root());
+    fields.extend(super::learn_fields::root());
     fields.extend_from_slice(LATER);
     fields
 }

@@ -68,13 +68,13 @@ impl OnlineSettings {
 
 /// `[[challenger]]`, beside the learners' own keys.
 pub(super) static CHALLENGER: &[Field] = &[
-    super::learn::field(
+    super::fields::field(
         "learner",
         Kind::String,
         Need::Required,
         "A learner of the other kind than that of [model]: an online one learns in shadow beside a batch one, and the other way round.",
     ),
-    super::learn::field(
+    super::fields::field(
         "rows_min",
         Kind::Integer,
         Need::Optional("1000"),
@@ -84,7 +84,7 @@ pub(super) static CHALLENGER: &[Field] = &[
 ];
 
 /// For an online learner, in `[model]` and `[[challenger]]`.
-pub(super) const PUBLISH_EVERY: Field = super::learn::field(
+pub(super) const PUBLISH_EVERY: Field = super::fields::field(
     "publish_every",
     Kind::Duration,
     Need::Optional("\"1 min\""),

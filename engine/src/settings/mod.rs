@@ -5,6 +5,7 @@ mod bootstrap;
 mod columns;
 mod fields;
 mod learn;
+mod learn_fields;
 mod lines;
 
 use std::net::SocketAddr;
