@@ -7,14 +7,13 @@
 //!
 //! A stream is a CSV file of numbers with a header, its label in the last column: classes `0, 1, …`, more than two make a
 //! multiclass task. With `--task regression` labels are values, with `--task anomaly` nothing is learned from them, and
-//! 1 says that a row is an anomaly. `--learner` is the learner's section as in a pipeline's TOML, and may stand several times. A missing
-//! number is an empty cell. For each stream and learner a line: mean of the seeds' accuracy and of every metric of the
-//! task, rows a second of predicting and learning (rows already parsed, one thread), bytes of memory at the end.
+//! 1 says that a row is an anomaly. `--learner` is the learner's section as in a pipeline's TOML, and may stand several
+//! times. A missing number is an empty cell. For each stream and learner: rows a second of predicting and learning (rows
+//! already parsed, one thread), bytes of memory at the end, and the mean over the seeds of every metric of the task.
 
 #![expect(clippy::print_stdout, reason = "what it measured is printed")]
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Instant;
 
 use driftmill_config::{Document, find};
@@ -139,7 +138,6 @@ fn numbers(line: &str, width: usize) -> Result<Vec<f64>, String> {
 
 /// What one run came to.
 struct Run {
-    accuracy: f64,
     metrics: Vec<(&'static str, f64)>,
     rows_per_second: f64,
     bytes: usize,
@@ -163,15 +161,6 @@ fn build(section: &str, stream: &Stream, seed: u64) -> Result<Box<dyn Learner>, 
         .ok_or_else(|| problems.render().into())
 }
 
-/// The class that scores say: the most probable, the lower of equal ones.
-fn class(task: Task, scores: &[f64]) -> f64 {
-    if task.outputs() == 1 {
-        return f64::from(scores[0] > 0.5);
-    }
-    let best = scores.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1));
-    best.map_or(0.0, |(class, _)| class as f64)
-}
-
 fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
     let mut learner = build(section, stream, seed)?;
     let dictionaries = Dictionaries::new(&stream.columns, 1 << 20);
@@ -180,7 +169,7 @@ fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
         threshold: 0.5,
     });
     let (mut scores, mut weights) = (Vec::new(), Vec::new());
-    let (mut right, mut before, mut seconds) = (0_usize, None, 0.0);
+    let (mut before, mut seconds) = (None, 0.0);
     for (frame, labels) in &stream.chunks {
         weights.resize(frame.rows(), 1.0);
         let rows = Labelled {
@@ -193,7 +182,6 @@ fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
         learner.learn(rows, Some(&mut scores));
         seconds += start.elapsed().as_secs_f64();
         for (scores, label) in scores.chunks(stream.task.outputs()).zip(labels) {
-            right += usize::from(class(stream.task, scores) == *label);
             let row = Row {
                 scores,
                 label: *label,
@@ -205,7 +193,6 @@ fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
         }
     }
     Ok(Run {
-        accuracy: right as f64 / stream.rows as f64,
         metrics: evaluation.values().collect(),
         rows_per_second: stream.rows as f64 / seconds,
         bytes: learner.bytes(),
@@ -215,7 +202,7 @@ fn run(section: &str, stream: &Stream, seed: u64) -> Result<Run, Failure> {
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     for path in &options.streams {
-        let stream = Arc::new(Stream::read(path, &options)?);
+        let stream = Stream::read(path, &options)?;
         println!(
             "{path}: {} rows, {} features, {:?}",
             stream.rows,
@@ -239,12 +226,7 @@ fn print(section: &str, runs: &[Run]) {
     let fastest = runs.iter().map(|run| run.rows_per_second).fold(0.0, f64::max);
     let bytes = runs.iter().map(|run| run.bytes).max().unwrap_or_default();
     println!("  {}", section.replace('\n', "; "));
-    println!(
-        "    accuracy {:.2} %  {:.1} k rows/s  {} KiB",
-        100.0 * mean(&|run| run.accuracy),
-        fastest / 1e3,
-        bytes / 1024
-    );
+    println!("    {:.1} k rows/s  {} KiB", fastest / 1e3, bytes / 1024);
     let metrics = runs[0].metrics.iter().enumerate();
     let metrics = metrics.map(|(place, (name, _))| format!("{name} {:.4}", mean(&|run| run.metrics[place].1)));
     println!("    {}", metrics.collect::<Vec<_>>().join("  "));

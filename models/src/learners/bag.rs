@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Field, Kind, Need, Problems, Section};
 
+use super::settings::whole;
 use super::tree::{Tree, TreeSettings};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Fact;
@@ -15,7 +16,7 @@ use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinS
 /// How often a row counts in a tree, on average (Bifet, Holmes and Pfahringer 2010; Gomes et al. 2017).
 const COUNT_MEAN: f64 = 6.0;
 /// Trees in an ensemble, at most.
-const TREES_MAX: i64 = 1_000;
+const TREES_MAX: u64 = 1_000;
 
 /// The key of their number.
 pub(super) const TREES: Field = Field {
@@ -27,12 +28,7 @@ pub(super) const TREES: Field = Field {
 
 /// Reads the field above.
 pub(super) fn read_trees(section: &Section<'_>, problems: &mut Problems) -> usize {
-    let trees = section.get_or("trees", 10_i64, problems);
-    if !(1..=TREES_MAX).contains(&trees) {
-        let message = format!("`trees` must be from 1 to {TREES_MAX}");
-        problems.push(section.key_span("trees"), message, None);
-    }
-    trees.clamp(1, TREES_MAX) as usize
+    whole(section, "trees", 10, 1..=TREES_MAX, problems) as usize
 }
 
 /// What is common to all trees.

@@ -12,7 +12,7 @@ const BLOCK_ROWS: usize = 128;
 
 /// Memory that is used again from batch to batch.
 #[derive(Debug, Default)]
-pub(super) struct Blocks {
+pub(in crate::learners) struct Blocks {
     matrix: Matrix,
     learn: Vec<bool>,
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::hoeffding_tree::{DELTA, GRACE, LEAF, TIE, read_settings};
+use super::settings::{named, whole};
 use super::tree::{
     Candidate, Classifier, Grow, MEMORY_MAX, Step, Tree, TreeSettings, candidates, entropy_max, hoeffding_bound,
 };
@@ -41,12 +42,7 @@ impl Component for ExtremelyFastTreeKind {
     fn fields(&self) -> &'static [Field] {
         const {
             &[
-                Field {
-                    name: "learner",
-                    kind: Kind::OneOf(&["extremely-fast-tree"]),
-                    need: Need::Optional("the learner is named elsewhere"),
-                    doc: "The learner's name.",
-                },
+                named(&["extremely-fast-tree"]),
                 GRACE,
                 Field {
                     name: "review",
@@ -77,11 +73,7 @@ impl LearnerKind<dyn Learner> for ExtremelyFastTreeKind {
     ) -> Option<Box<dyn Learner>> {
         Classifier::build(section, context, problems, |mut settings, problems| {
             read_settings(section, &mut settings, problems);
-            let review = section.get_or("review", 2_000_i64, problems);
-            if !(1..=1_000_000).contains(&review) {
-                let message = "`review` must be from 1 to 1000000".to_owned();
-                problems.push(section.key_span("review"), message, None);
-            }
+            let review = whole(section, "review", 2_000, 1..=1_000_000, problems);
             ExtremelyFastTree::new(settings, review as f64)
         })
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::blocks::Blocks;
-use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
+use super::settings::{MEMORY_MAX, check_memory, named, refuse_task, whole};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Form, Labelled, Learner, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
@@ -81,17 +81,9 @@ impl LearnerKind<dyn Learner> for HalfSpaceTreesKind {
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
         let before = problems.len();
-        let mut number = |key: &str, usual: u64, least: u64, most: u64| {
-            let number = section.get_or(key, usual, problems);
-            if !(least..=most).contains(&number) {
-                let message = format!("`{key}` must be from {least} to {most}");
-                problems.push(section.key_span(key), message, None);
-            }
-            number.clamp(least, most) as usize
-        };
-        let trees = number("trees", 25, 1, TREES_MAX as u64);
-        let depth = number("depth", 12, 1, DEPTH_MAX as u64);
-        let window = number("window_rows", 250, 10, 1_000_000);
+        let trees = whole(section, "trees", 25, 1..=TREES_MAX as u64, problems) as usize;
+        let depth = whole(section, "depth", 12, 1..=DEPTH_MAX as u64, problems) as usize;
+        let window = whole(section, "window_rows", 250, 10..=1_000_000, problems);
         if context.task != Task::Anomaly {
             refuse_task(section, "`half-space-trees` finds anomalies", problems);
         }

@@ -9,9 +9,10 @@
 
 use std::sync::Arc;
 
-use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
+use driftmill_config::{Component, Field, Problems, Section};
 
 use super::hoeffding_tree::{DELTA, GRACE, LEAF, TIE, read_settings};
+use super::settings::named;
 use super::tree::{Classifier, ErrorWindow, Grow, MEMORY_MAX, Node, Step, Tree, TreeSettings, largest};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
@@ -41,21 +42,7 @@ impl Component for HoeffdingAdaptiveTreeKind {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const {
-            &[
-                Field {
-                    name: "learner",
-                    kind: Kind::OneOf(&["hoeffding-adaptive-tree"]),
-                    need: Need::Optional("the learner is named elsewhere"),
-                    doc: "The learner's name.",
-                },
-                GRACE,
-                DELTA,
-                TIE,
-                LEAF,
-                MEMORY_MAX,
-            ]
-        }
+        const { &[named(&["hoeffding-adaptive-tree"]), GRACE, DELTA, TIE, LEAF, MEMORY_MAX] }
     }
 
     fn example(&self) -> &'static str {

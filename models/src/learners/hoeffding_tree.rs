@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
+use super::settings::{named, whole};
 use super::tree::{Classifier, Grow, LeafRule, MEMORY_MAX, Tree, TreeSettings};
 use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
 use crate::scorers::trees::{Combination, Trees};
@@ -55,21 +56,7 @@ impl Component for HoeffdingTreeKind {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const {
-            &[
-                Field {
-                    name: "learner",
-                    kind: Kind::OneOf(&["hoeffding-tree"]),
-                    need: Need::Optional("the learner is named elsewhere"),
-                    doc: "The learner's name.",
-                },
-                GRACE,
-                DELTA,
-                TIE,
-                LEAF,
-                MEMORY_MAX,
-            ]
-        }
+        const { &[named(&["hoeffding-tree"]), GRACE, DELTA, TIE, LEAF, MEMORY_MAX] }
     }
 
     fn example(&self) -> &'static str {
@@ -79,7 +66,7 @@ impl Component for HoeffdingTreeKind {
 
 /// Reads the fields above.
 pub(super) fn read_settings(section: &Section<'_>, settings: &mut TreeSettings, problems: &mut Problems) {
-    let grace = section.get_or("grace", settings.grace as i64, problems);
+    settings.grace = whole(section, "grace", settings.grace as u64, 1..=1_000_000, problems) as f64;
     settings.delta = section.get_or("delta", settings.delta, problems);
     settings.tie = section.get_or("tie", settings.tie, problems);
     let leaf = section.get_or("leaf", "adaptive".to_owned(), problems);
@@ -88,9 +75,7 @@ pub(super) fn read_settings(section: &Section<'_>, settings: &mut TreeSettings, 
         "majority" => LeafRule::Majority,
         _ => LeafRule::Adaptive,
     };
-    settings.grace = grace as f64;
     let checks = [
-        ("grace", (1..=1_000_000).contains(&grace), "from 1 to 1000000"),
         ("delta", settings.delta > 0.0 && settings.delta < 1.0, "between 0 and 1"),
         ("tie", (0.0..=1.0).contains(&settings.tie), "from 0 to 1"),
     ];

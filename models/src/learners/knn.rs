@@ -14,7 +14,7 @@ use std::sync::Arc;
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::blocks::Blocks;
-use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
+use super::settings::{MEMORY_MAX, check_memory, named, refuse_task, whole};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Form, Input, Labelled, Learner, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
@@ -99,16 +99,8 @@ impl LearnerKind<dyn Learner> for KnnKind {
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
         let before = problems.len();
-        let mut number = |key: &str, usual: u64, least: u64, most: u64| {
-            let number = section.get_or(key, usual, problems);
-            if !(least..=most).contains(&number) {
-                let message = format!("`{key}` must be from {least} to {most}");
-                problems.push(section.key_span(key), message, None);
-            }
-            number.clamp(least, most)
-        };
-        let k = number("k", 5, 1, K_MAX as u64) as usize;
-        let window = number("window_rows", 1_000, 10, 1_000_000);
+        let k = whole(section, "k", 5, 1..=K_MAX as u64, problems) as usize;
+        let window = whole(section, "window_rows", 1_000, 10..=1_000_000, problems);
         let by_distance = section.get_or("say", "distance".to_owned(), problems) != "equal";
         let is_scaled = section.get_or("scale", "window".to_owned(), problems) != "none";
         let answer = match context.task {

@@ -1,5 +1,7 @@
 //! Settings that several learners read alike.
 
+use std::ops::RangeInclusive;
+
 use driftmill_config::{ByteSize, Field, Kind, Need, Problems, Section};
 
 use crate::contracts::LearnerContext;
@@ -20,6 +22,23 @@ pub(super) const fn named(names: &'static [&'static str]) -> Field {
         need: Need::Optional("the learner is named elsewhere"),
         doc: "The learner's name.",
     }
+}
+
+/// Reads the whole number `key`, by default `usual`; one outside of `range` is a problem, and then the nearest inside.
+pub(super) fn whole(
+    section: &Section<'_>,
+    key: &str,
+    usual: u64,
+    range: RangeInclusive<u64>,
+    problems: &mut Problems,
+) -> u64 {
+    let number = section.get_or(key, usual, problems);
+    let (least, most) = (*range.start(), *range.end());
+    if !range.contains(&number) {
+        let message = format!("`{key}` must be from {least} to {most}");
+        problems.push(section.key_span(key), message, None);
+    }
+    number.clamp(least, most)
 }
 
 /// Checks that `bytes`, what `learner` will need, are within `memory_max`.

@@ -8,15 +8,12 @@ use super::TreeSettings;
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Form, Labelled, Learner, LearnerContext, Scorer, Task};
 use crate::encoders::ColumnsEncoder;
-use crate::learners::usable;
-use crate::matrix::Matrix;
+use crate::learners::blocks::Blocks;
+use crate::learners::settings::refuse_task;
 use crate::model::Model;
 use crate::scorers::trees::CLASSES_MAX;
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
 
-/// Numbers that are encoded at a time, and rows at most.
-const BLOCK_NUMBERS: usize = 4096;
-const BLOCK_ROWS: usize = 128;
 /// Chunks of the state.
 const HEAD: &str = "head";
 const GROWN: &str = "grown/";
@@ -44,9 +41,7 @@ pub(crate) struct Classifier<G> {
     seen: u64,
     /// Bytes besides what grows.
     overhead: usize,
-    /// A few encoded rows, and whether each is learned.
-    block: Matrix,
-    learn: Vec<bool>,
+    blocks: Blocks,
     out: Vec<f64>,
 }
 
@@ -83,12 +78,8 @@ impl<G: Grow> Classifier<G> {
         let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
         let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
         let Some(classes) = classes_of(context.task) else {
-            let help = "trees that grow row by row learn 2 to 65536 classes: binary and multiclass tasks".to_owned();
-            problems.push(
-                section.span(),
-                "this learner cannot learn this task".to_owned(),
-                Some(help),
-            );
+            let help = "trees that grow row by row learn 2 to 65536 classes: binary and multiclass tasks";
+            refuse_task(section, help, problems);
             return None;
         };
         let encoder = context.encoder(Form::Native, section, problems)?;
@@ -108,48 +99,20 @@ impl<G: Grow> Classifier<G> {
             grown,
             seen: 0,
             overhead,
-            block: Matrix::new(),
-            learn: vec![],
+            blocks: Blocks::default(),
             out: vec![0.0; classes],
         };
         (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
     }
 }
 
-/// Rows that are encoded at a time.
-fn block_rows(width: usize) -> usize {
-    (BLOCK_NUMBERS / width.max(1)).clamp(1, BLOCK_ROWS)
-}
-
 /// Bytes besides what grows.
 fn overhead<G>(encoder: &ColumnsEncoder, classes: usize) -> usize {
     let width = encoder.width();
-    size_of::<Classifier<G>>() + 8 * (width * block_rows(width) + classes) + BLOCK_ROWS + encoder.bytes_max()
+    size_of::<Classifier<G>>() + 8 * classes + Blocks::bytes_max(width) + encoder.bytes_max()
 }
 
 impl<G: Grow> Classifier<G> {
-    /// Predicts and learns the rows of a block.
-    fn learn_block(&mut self, block: &Matrix, from: usize, rows: Labelled<'_>, predictions: Option<&mut Vec<f64>>) {
-        let mut predictions = predictions;
-        for (place, row) in block.iter().enumerate() {
-            let (label, weight) = (rows.labels[from + place], rows.weights[from + place]);
-            let learn = self.learn[place];
-            self.seen += u64::from(learn);
-            match (learn, predictions.as_deref_mut()) {
-                (true, None) => self.grown.learn(row, label as usize, weight, None),
-                (true, Some(predictions)) => {
-                    self.grown.learn(row, label as usize, weight, Some(&mut self.out));
-                    predictions.extend_from_slice(said(self.task, &self.out));
-                }
-                (false, None) => {}
-                (false, Some(predictions)) => {
-                    self.grown.predict_into(row, &mut self.out);
-                    predictions.extend_from_slice(said(self.task, &self.out));
-                }
-            }
-        }
-    }
-
     fn read_seen(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
         self.seen = reader.u64()?;
         reader.finish()
@@ -170,28 +133,31 @@ impl<G: Grow> Learner for Classifier<G> {
         if let Some(predictions) = predictions.as_deref_mut() {
             predictions.clear();
         }
-        let count = rows.frame.rows().min(rows.labels.len()).min(rows.weights.len());
-        let mut block = std::mem::take(&mut self.block);
-        let step = block_rows(self.encoder.width());
-        for from in (0..count).step_by(step) {
-            let places = from..count.min(from + step);
-            self.learn.clear();
-            let pairs = rows.labels[places.clone()].iter().zip(&rows.weights[places.clone()]);
-            self.learn
-                .extend(pairs.map(|(label, weight)| usable(self.task, *label, *weight)));
-            block.reset(places.len(), self.encoder.width());
-            // Encoders know nothing of the tree: a block is encoded as it would be row by row.
-            self.encoder.encode_then_observe(
-                rows.frame,
-                places.clone(),
-                rows.dictionaries,
-                rows.labels,
-                &self.learn,
-                block.values_mut(),
-            );
-            self.learn_block(&block, from, rows, predictions.as_deref_mut());
-        }
-        self.block = block;
+        let Self {
+            task,
+            encoder,
+            grown,
+            seen,
+            blocks,
+            out,
+            ..
+        } = self;
+        blocks.walk(*task, encoder, rows, |row| {
+            let class = row.label as usize;
+            match (row.usable, &mut predictions) {
+                (true, None) => grown.learn(row.x, class, row.weight, None),
+                (true, Some(predictions)) => {
+                    grown.learn(row.x, class, row.weight, Some(out));
+                    predictions.extend_from_slice(said(*task, out));
+                }
+                (false, None) => {}
+                (false, Some(predictions)) => {
+                    grown.predict_into(row.x, out);
+                    predictions.extend_from_slice(said(*task, out));
+                }
+            }
+            *seen += u64::from(row.usable);
+        });
     }
 
     fn seen(&self) -> u64 {
