@@ -251,7 +251,7 @@ fn torment(broker: &'static Broker, plan: Plan) -> Run {
     let mut random = Pcg64Mcg::seed_from_u64(seed());
     let mut world = World::new(broker, plan.delivery, RECORDS_MAX, u32::MAX).keeping_log();
     if plan.is_online {
-        world = world.with_online_learner();
+        world = world.with_online_learner("sgd-logistic");
     }
     let name = plan.name();
     eprintln!("{name}, seed {}", seed());

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use driftmill_tests::daemon::run_to_end;
-use driftmill_tests::kafka::{Broker, Isolation};
+use driftmill_tests::daemon::{Daemon, run_to_end};
+use driftmill_tests::kafka::{Broker, Isolation, Message};
 use serde_json::Value;
 
 use crate::pipeline::LIMIT;
@@ -13,6 +13,8 @@ use crate::world::World;
 /// Records in all, and where the world changes.
 const RECORDS: u32 = 30_000;
 const CHANGE: u32 = 15_000;
+/// The last records, by which an online learner is judged.
+const JUDGED: usize = 1_000;
 
 fn the_loop(delivery: &'static str) {
     let Some(broker) = Broker::shared() else { return };
@@ -115,4 +117,60 @@ fn a_topic_of_labels_that_does_not_exist_is_named_beforehand() {
         said.contains(&format!("`{topic}x`")) && said.contains("create"),
         "{said}"
     );
+}
+
+/// An online learner of `[model]` learns in shadow, goes live through the gate and publishes; after a kill -9 it goes on
+/// where it was, and a replay of the whole log comes to the same state.
+fn an_online_learner_serves(learner: &'static str) {
+    let Some(broker) = Broker::shared() else { return };
+    let world = World::new(broker, "exactly-once", RECORDS, RECORDS)
+        .with_online_learner(learner)
+        .keeping_log();
+    let published = |daemon: &Daemon| {
+        let counted = daemon.metrics()?.get("driftmill_online_published_total", &[])?;
+        (counted >= 3.0).then_some(())
+    };
+    let feed_until_published = |daemon: &mut Daemon| {
+        while published(daemon).is_none() {
+            assert!(world.fed() < RECORDS, "{learner} never published\n{}", daemon.log());
+            world.feed(200);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let mut daemon = world.start();
+    feed_until_published(&mut daemon);
+    daemon.kill();
+    let mut daemon = world.start();
+    feed_until_published(&mut daemon);
+    world.feed(JUDGED as u32);
+    daemon.wait_no_lag(LIMIT);
+    let status = daemon.terminate(Duration::from_secs(30));
+    assert!(status.success(), "{learner}: {status}\n{}", daemon.log());
+    eprint!("{}", world.verify());
+
+    // Its model tells the two kinds of rows apart, which a coin or the share of one kind would not.
+    let outputs = broker.read(&world.topic("out"), Isolation::Committed);
+    assert_eq!(
+        outputs.len(),
+        world.fed() as usize,
+        "{learner}: one outcome for each record"
+    );
+    let is_right = |message: &&Message| {
+        let value: Value = serde_json::from_slice(message.payload.as_deref().unwrap()).unwrap();
+        let number: u32 = value["id"].as_str().unwrap()[1..].parse().unwrap();
+        (value["prediction"].as_f64().unwrap() > 0.5) == world.is_late(number)
+    };
+    let right = outputs.iter().rev().take(JUDGED).filter(is_right).count();
+    eprintln!("{learner}: {right} of the last {JUDGED} right");
+    assert!(right > JUDGED * 7 / 10, "{learner}: {right} of {JUDGED}");
+}
+
+#[test]
+fn trees_and_bayes_serve_online() {
+    ["hoeffding-adaptive-tree", "naive-bayes"].map(an_online_learner_serves);
+}
+
+#[test]
+fn a_forest_and_neighbours_serve_online() {
+    ["adaptive-random-forest", "knn"].map(an_online_learner_serves);
 }

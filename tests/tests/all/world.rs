@@ -24,8 +24,8 @@ pub(crate) struct World {
     log: &'static str,
     /// Time between snapshots.
     snapshots: &'static str,
-    /// Whether the first model is an online learner's.
-    is_online: bool,
+    /// The online learner that makes the first model, if one does.
+    online: Option<&'static str>,
     http: String,
     folder: tempfile::TempDir,
     /// Event time of record 0, in milliseconds.
@@ -56,7 +56,7 @@ impl World {
             delivery,
             log: "trim",
             snapshots: "500 ms",
-            is_online: false,
+            online: None,
             http: format!("127.0.0.1:{}", free_port()),
             folder: tempfile::tempdir().unwrap(),
             begun_ms: i64::try_from(now.as_millis()).unwrap() - i64::from(records) * STEP_MS,
@@ -105,8 +105,8 @@ impl World {
     }
 
     /// Lets an online learner make the first model, and jobs its rivals.
-    pub(crate) fn with_online_learner(mut self) -> Self {
-        self.is_online = true;
+    pub(crate) fn with_online_learner(mut self, learner: &'static str) -> Self {
+        self.online = Some(learner);
         self
     }
 
@@ -222,13 +222,12 @@ impl World {
         .replace(MODEL, &self.model)
         .replace("\"trim\"", &format!("\"{}\"", self.log))
         .replace("\"500 ms\"", &format!("\"{}\"", self.snapshots));
-        if !self.is_online {
-            return config;
-        }
-        ONLINE.iter().fold(config, |config, (section, with)| {
+        let Some(learner) = self.online else { return config };
+        let config = ONLINE.iter().fold(config, |config, (section, with)| {
             assert!(config.contains(section), "{section} is gone");
             config.replace(section, with)
-        })
+        });
+        config.replace("LEARNER", learner)
     }
 }
 
@@ -238,7 +237,7 @@ const ONLINE: [(&str, &str); 3] = [
     (
         "[model]\n",
         "[[challenger]]\nlearner = \"logistic-regression\"\n\n\
-         [model]\nlearner        = \"sgd-logistic\"\npublish_every  = \"10 s\"\n",
+         [model]\nlearner        = \"LEARNER\"\npublish_every  = \"10 s\"\n",
     ),
     ("[retrain]\n", "[retrain]\nevery    = \"5 min\"\n"),
     ("[gate]\n", "[gate]\nage_max = \"10 min\"\n"),
