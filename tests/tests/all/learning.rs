@@ -167,10 +167,14 @@ fn an_online_learner_serves(learner: &'static str) {
 
 #[test]
 fn trees_and_bayes_serve_online() {
-    ["hoeffding-adaptive-tree", "naive-bayes"].map(an_online_learner_serves);
+    ["hoeffding-adaptive-tree", "naive-bayes"]
+        .into_iter()
+        .for_each(an_online_learner_serves);
 }
 
 #[test]
 fn a_forest_and_neighbours_serve_online() {
-    ["adaptive-random-forest", "knn"].map(an_online_learner_serves);
+    ["adaptive-random-forest", "knn"]
+        .into_iter()
+        .for_each(an_online_learner_serves);
 }
