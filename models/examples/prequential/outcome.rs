@@ -71,6 +71,8 @@ pub(crate) struct Outcome {
     rows: usize,
     block_rows: usize,
     left_out: Option<&'static str>,
+    /// The metric that is followed over time.
+    curve: &'static str,
     pub(crate) alerts: Vec<Alerts>,
     runs: Vec<(Run, Cohorts<Evaluation>)>,
 }
@@ -85,6 +87,7 @@ impl Outcome {
             rows: stream.rows(),
             block_rows: block_rows(stream.rows(), options),
             left_out: None,
+            curve: curve_of(stream),
             alerts: Vec::new(),
             runs: Vec::new(),
         })
@@ -138,8 +141,7 @@ impl Outcome {
             let value = json!({"value": mean(by_seed.iter().copied()), "half": half, "by_seed": by_seed});
             (name.to_owned(), value)
         };
-        let curve = curve_of(self.task);
-        let values: Vec<f64> = pooled.cohorts().map(|(_, tally)| tally.value(curve)).collect();
+        let values: Vec<f64> = pooled.cohorts().map(|(_, tally)| tally.value(self.curve)).collect();
         json!({
             "library": "driftmill",
             "learner": self.learner,
@@ -156,7 +158,7 @@ impl Outcome {
                 "recall": mean(self.alerts.iter().map(|alerts| alerts.recall)),
                 "precision": mean(self.alerts.iter().map(|alerts| alerts.precision)),
             })),
-            "curve": {"metric": curve, "block_rows": self.block_rows, "values": values},
+            "curve": {"metric": self.curve, "block_rows": self.block_rows, "values": values},
         })
     }
 
@@ -180,9 +182,14 @@ impl Outcome {
     }
 }
 
+/// Share of positives below which accuracy says nothing.
+const RARE: f64 = 0.05;
+
 /// The metric that is followed over time.
-fn curve_of(task: Task) -> &'static str {
-    match task {
+fn curve_of(stream: &Stream) -> &'static str {
+    let is_rare = stream.labels.iter().sum::<f64>() < RARE * stream.rows() as f64;
+    match stream.task {
+        Task::Binary if is_rare => "pr-auc",
         Task::Binary | Task::Multiclass { .. } => "accuracy",
         Task::Regression => "mae",
         Task::Anomaly => "roc-auc",
