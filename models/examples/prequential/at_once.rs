@@ -6,7 +6,7 @@ use driftmill_models::contracts::Labelled;
 use driftmill_models::frame::Frame;
 use driftmill_models::metrics::{Cohorts, Evaluation};
 
-use super::outcome::{Outcome, Run, blocks};
+use super::outcome::{Outcome, Run, blocks, facts};
 use super::setup::{Built, Setup};
 use super::stream::Stream;
 use super::{Failure, Options};
@@ -62,6 +62,7 @@ fn run(
         rows_per_second: stream.rows() as f64 / seconds,
         bytes_max,
         budget: built.budget,
+        facts: facts(learner.as_ref()),
     };
     (run, metrics)
 }

@@ -11,7 +11,7 @@ use driftmill_models::contracts::{Labelled, Learner, Task};
 use driftmill_models::metrics::{Cohorts, Evaluation};
 use driftmill_models::model::Scratch;
 
-use super::outcome::{Alerts, Outcome, Run, blocks};
+use super::outcome::{Alerts, Outcome, Run, blocks, facts};
 use super::setup::{Built, Setup};
 use super::stream::{Stream, Times};
 use super::{Failure, Options};
@@ -83,6 +83,7 @@ fn run(
         rows_per_second: stream.rows() as f64 / seconds,
         bytes_max,
         budget: built.budget,
+        facts: facts(learner.as_ref()),
     };
     let warm_up = options.warm_up.min(all.len());
     let alerts = (stream.task == Task::Binary).then(|| Alerts::of(&all[warm_up..], &stream.labels[warm_up..], options));

@@ -1,6 +1,6 @@
 //! What the runs of a learner came to.
 
-use driftmill_models::contracts::Task;
+use driftmill_models::contracts::{Learner, Task};
 use driftmill_models::metrics::{CohortParams, Cohorts, Evaluation, Setting};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,15 @@ pub(crate) struct Run {
     pub(crate) bytes_max: usize,
     /// Bytes that it may use.
     pub(crate) budget: u64,
+    /// What it told about itself at the end: what, of which part, how much.
+    pub(crate) facts: Vec<(&'static str, String, f64)>,
+}
+
+/// What a learner tells about itself.
+pub(crate) fn facts(learner: &dyn Learner) -> Vec<(&'static str, String, f64)> {
+    let mut facts = Vec::new();
+    learner.report(&mut |fact| facts.push((fact.name, fact.of.to_owned(), fact.value)));
+    facts
 }
 
 /// Of the rows with the highest scores of each part of a stream: how many of the positives are among them.
@@ -158,6 +167,7 @@ impl Outcome {
                 "recall": mean(self.alerts.iter().map(|alerts| alerts.recall)),
                 "precision": mean(self.alerts.iter().map(|alerts| alerts.precision)),
             })),
+            "facts": self.runs.first().map(|(run, _)| &run.facts),
             "curve": {"metric": self.curve, "block_rows": self.block_rows, "values": values},
         })
     }
@@ -174,6 +184,9 @@ impl Outcome {
             "    {}",
             self.names().into_iter().map(metric).collect::<Vec<_>>().join("  ")
         );
+        for (name, of, value) in self.runs.iter().take(1).flat_map(|(run, _)| &run.facts) {
+            println!("      {name} {of} {value:.4}");
+        }
         if !self.alerts.is_empty() {
             let recall = mean(self.alerts.iter().map(|alerts| alerts.recall));
             let precision = mean(self.alerts.iter().map(|alerts| alerts.precision));
