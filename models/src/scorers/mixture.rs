@@ -341,10 +341,7 @@ mod tests {
         let products = [0.2 * 0.01, 0.3 * 0.01, 0.5 * 0.64];
         let total: f64 = products.iter().sum();
         let expected: Vec<f64> = products.iter().map(|product| product / total).collect();
-        assert!(near(
-            &of(Kind::Classes(3), [1.0, 0.0], &[0.0; 3], &row),
-            &expected
-        ));
+        assert!(near(&of(Kind::Classes(3), [1.0, 0.0], &[0.0; 3], &row), &expected));
     }
 
     #[test]

@@ -242,7 +242,10 @@ impl Auto {
 
     fn gather_active(&mut self) {
         let members = self.members.iter().enumerate();
-        self.active = members.filter(|(_, member)| member.is_active()).map(|(at, _)| at).collect();
+        self.active = members
+            .filter(|(_, member)| member.is_active())
+            .map(|(at, _)| at)
+            .collect();
         self.mixture = self.weights.mixture(&self.active);
     }
 
@@ -343,7 +346,11 @@ impl Learner for Auto {
 
     fn report(&self, each: &mut dyn FnMut(Fact<'_>)) {
         for (index, member) in self.members.iter().enumerate() {
-            let part = if member.is_active() { self.weights.part(index, &self.active) } else { 0.0 };
+            let part = if member.is_active() {
+                self.weights.part(index, &self.active)
+            } else {
+                0.0
+            };
             each(Fact {
                 name: "member_weight_ratio",
                 of: member.candidate.name,
@@ -382,5 +389,134 @@ impl State for Auto {
         }
         self.gather_active();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::plain::{Plain, learner, try_learner};
+    use crate::metrics::binary::log_loss;
+    use crate::model::Body;
+
+    const SEED: u64 = 61;
+
+    /// First a line divides the classes, then the signs of two inputs do; one label in twenty is wrong.
+    fn changing() -> Plain {
+        let rows = Plain::random(8_000, 3, SEED, |_, noise| f64::from(u8::from(noise > 0.9)));
+        let columns: Vec<Vec<f64>> = (0..3).map(|place| rows.column(place).to_vec()).collect();
+        let label = |row: usize| {
+            let (a, b, c) = (columns[0][row], columns[1][row], columns[2][row]);
+            let class = if row < 4_000 { a + b + c > 0.0 } else { a * b > 0.0 };
+            f64::from(u8::from(class != (rows.labels()[row] == 1.0)))
+        };
+        let labels: Vec<f64> = (0..8_000).map(label).collect();
+        rows.relabelled(&labels)
+    }
+
+    fn mean_loss(name: &str, settings: &str, rows: &Plain) -> f64 {
+        let mut said = Vec::new();
+        learner(name, settings, Task::Binary, rows).learn(rows.labelled(), Some(&mut said));
+        let losses = said.iter().zip(rows.labels()).map(|(p, y)| log_loss(*p, *y));
+        losses.sum::<f64>() / said.len() as f64
+    }
+
+    #[test]
+    fn it_is_better_than_each_of_its_members_where_the_best_one_changes() {
+        let rows = changing();
+        let members = ["sgd-logistic", "hoeffding-adaptive-tree", "knn"];
+        let alone = members.map(|name| mean_loss(name, "", &rows));
+        let names = "members = [\"sgd\", \"hoeffding-adaptive-tree\", \"knn-1000\"]";
+        let together = mean_loss("auto", names, &rows);
+        let best = alone.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(together < best, "seed {SEED}: {together}, alone {alone:?}");
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_told_from_chance_does_no_harm() {
+        let rows = changing();
+        let names = |more: &str| format!("members = [\"knn-1000\", \"knn-500\"{more}]");
+        let without = mean_loss("auto", &names(""), &rows);
+        let with = mean_loss("auto", &names(", \"no-change\""), &rows);
+        assert!(with < without + 0.005, "seed {SEED}: {with} with it, {without} without");
+    }
+
+    fn resting(auto: &dyn Learner) -> usize {
+        let mut resting = 0.0;
+        auto.report(&mut |fact| resting += if fact.name == "member_resting" { fact.value } else { 0.0 });
+        resting as usize
+    }
+
+    #[test]
+    fn members_that_are_of_no_use_rest_and_all_wake_when_the_world_changes() {
+        let line = |x: &[f64], noise: f64| f64::from(u8::from(x[0] + x[1] + 0.1 * noise > 0.0));
+        let rows = Plain::random(20 * ROUND as usize, 2, SEED, line);
+        let mut auto = learner("auto", "", Task::Binary, &rows);
+        let (mut most, mut scored) = (0, NAMES.len());
+        for (start, part) in rows.parts(ROUND as usize).enumerate() {
+            auto.learn(part.labelled(), None);
+            let asleep = resting(auto.as_ref());
+            let model = auto.publish().unwrap();
+            let Body::Combined { members, .. } = model.body() else {
+                panic!("no team")
+            };
+            assert!(
+                members.len() + asleep <= NAMES.len(),
+                "round {start}: a member that rests scores"
+            );
+            (most, scored) = (most.max(asleep), scored.min(members.len()));
+        }
+        assert!(
+            most >= 2 && scored < NAMES.len(),
+            "seed {SEED}: {most} rested at once where a line is all"
+        );
+        let other = Plain::random(ROUND as usize, 2, SEED + 1, |x, noise| 1.0 - line(x, noise));
+        auto.learn(other.labelled(), None);
+        let asleep = resting(auto.as_ref());
+        assert!(
+            asleep <= 1,
+            "seed {SEED}: {asleep} rest though everything is the other way round"
+        );
+    }
+
+    #[test]
+    fn who_may_rest_may_be_nobody() {
+        let rows = changing();
+        let mut auto = learner("auto", "rest = false", Task::Binary, &rows);
+        auto.learn(rows.labelled(), None);
+        assert_eq!(resting(auto.as_ref()), 0);
+    }
+
+    #[test]
+    fn values_are_better_than_each_member_says() {
+        let rows = Plain::random(6_000, 2, SEED, |x, noise| {
+            1_000.0 + 50.0 * x[0] + 50.0 * (6.0 * x[1]).sin() + noise
+        });
+        let error = |name: &str, settings: &str| {
+            let mut said = Vec::new();
+            learner(name, settings, Task::Regression, &rows).learn(rows.labelled(), Some(&mut said));
+            let squares = said.iter().zip(rows.labels()).skip(1_000).map(|(p, y)| (p - y).powi(2));
+            (squares.sum::<f64>() / 5_000.0).sqrt()
+        };
+        let alone = [error("sgd-linear", ""), error("knn", "")];
+        let together = error("auto", "members = [\"sgd\", \"knn-1000\"]");
+        let best = alone.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(together < best, "seed {SEED}: {together}, alone {alone:?}");
+    }
+
+    #[test]
+    fn impossible_teams_are_refused() {
+        let rows = changing();
+        for (settings, task, expected) in [
+            ("members = [\"oracle\"]", Task::Binary, "unknown member `oracle`"),
+            ("members = [\"no-change\"]", Task::Binary, "looks at features"),
+            ("memory_max = \"1 KiB\"", Task::Binary, "no member can learn this: sgd"),
+            ("", Task::Anomaly, "cannot learn this task"),
+        ] {
+            let problems = try_learner("auto", settings, task, &rows).err().unwrap();
+            assert!(problems.contains(expected), "{settings}: {problems}");
+        }
+        // One that is too large is left out.
+        assert!(try_learner("auto", "memory_max = \"1 MiB\"", Task::Binary, &rows).is_ok());
     }
 }

@@ -188,9 +188,7 @@ fn build(candidate: &Candidate, context: &LearnerContext<'_>) -> Result<Box<dyn 
     let document = Document::parse(candidate.name, candidate.config, &|_| None).map_err(|problems| first(&problems))?;
     let mut problems = document.problems();
     let learner = kind.build(&document.root(), context, &mut problems);
-    learner
-        .filter(|_| problems.is_empty())
-        .ok_or_else(|| first(&problems))
+    learner.filter(|_| problems.is_empty()).ok_or_else(|| first(&problems))
 }
 
 /// The first of some problems.

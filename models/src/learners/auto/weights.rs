@@ -28,6 +28,10 @@ const SQUARES_START: f64 = 0.01;
 const WEIGHT_MAX: f64 = 100.0;
 /// Rows over which what is usual of values is remembered.
 const VALUES_MEMORY: f64 = 1_000.0;
+/// Deviations beyond move the weights of a pool as if they were this large; and none does before so many rows, whose
+/// spread says nothing yet.
+const DEVIATIONS_MAX: f64 = 5.0;
+const VALUES_MIN: f64 = 10.0;
 /// A loss of values, in units of what is usual, is taken for this at most.
 const LOSS_MAX: f64 = 1e3;
 /// A row in so many is asked what each member was good for.
@@ -137,7 +141,10 @@ impl Weights {
             }
             shown.biases.copy_from_slice(&own.biases);
             for (&class, bias) in self.recent.iter().zip(&own.recent) {
-                if let Some(shown) = usize::try_from(class).ok().and_then(|class| shown.biases.get_mut(class)) {
+                if let Some(shown) = usize::try_from(class)
+                    .ok()
+                    .and_then(|class| shown.biases.get_mut(class))
+                {
                     *shown += bias;
                 }
             }
@@ -189,9 +196,17 @@ impl Weights {
 
     /// A step of one pool along the gradient of its loss.
     fn descend(&mut self, index: usize, active: &[usize], parts: &Parts, truth: Truth, said: &[f64], weight: f64) {
+        if matches!(truth, Truth::Value { .. }) && self.values[0] < VALUES_MIN {
+            return;
+        }
+        // The squares of a few absurd values would stop a pool for good.
+        let bound = match truth {
+            Truth::Class(_) => f64::INFINITY,
+            Truth::Value { .. } => DEVIATIONS_MAX,
+        };
         self.gradient.clear();
-        self.gradient
-            .extend(said.iter().enumerate().map(|(place, said)| truth.miss(place, *said)));
+        let misses = said.iter().enumerate().map(|(place, said)| truth.miss(place, *said));
+        self.gradient.extend(misses.map(|miss| miss.clamp(-bound, bound)));
         let (misses, pool) = (&self.gradient, &mut self.pools[index]);
         let all = pool.members.len();
         let step = |number: &mut f64, square: &mut f64, gradient: f64| {
@@ -200,7 +215,11 @@ impl Weights {
             *number += pool.rate * gradient / square.sqrt();
         };
         for (&member, terms) in active.iter().zip(parts.terms.chunks_exact(said.len())) {
-            let gradient = misses.iter().zip(terms).map(|(miss, term)| miss * term).sum();
+            let gradient = misses
+                .iter()
+                .zip(terms)
+                .map(|(miss, term)| miss * term.clamp(-bound, bound))
+                .sum();
             step(&mut pool.members[member], &mut pool.squares[member], gradient);
         }
         let (recent, biases) = pool.squares[all..].split_at_mut(RECENT);
@@ -228,7 +247,10 @@ impl Weights {
         let distance = label - *mean;
         *mean += rate * distance;
         *variance = (1.0 - rate) * (*variance + rate * distance * distance);
-        *usual = (*usual + rate * (miss * miss - *usual)).max(1e-12);
+        if *count > VALUES_MIN {
+            let miss = miss.clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX);
+            *usual = (*usual + rate * (miss * miss - *usual)).max(1e-12);
+        }
     }
 
     /// Asks what each member was good for: what would be lost without it, the others having its weight.
@@ -250,7 +272,11 @@ impl Weights {
             let said = &parts.said[at * places..(at + 1) * places];
             let (share, trust) = (mixture.shares[at], mixture.trust.last().copied().unwrap_or_default());
             for ((sum, mean), said) in mixed.iter_mut().zip(mean).zip(said) {
-                let rest = if share < 1.0 - 1e-9 { (mean - share * said) / (1.0 - share) } else { *mean };
+                let rest = if share < 1.0 - 1e-9 {
+                    (mean - share * said) / (1.0 - share)
+                } else {
+                    *mean
+                };
                 *sum += trust * rest;
             }
             self.worth[member].gained += truth.loss(mixed) - lost;
@@ -270,7 +296,11 @@ impl Weights {
         let [sum, count, usual] = &mut self.losses;
         let loss = *sum / count.max(1.0);
         let is_alarmed = *usual > 0.0 && loss > alarm * *usual;
-        *usual = if *usual > 0.0 { *usual + (loss - *usual) / rounds } else { loss };
+        *usual = if *usual > 0.0 {
+            *usual + (loss - *usual) / rounds
+        } else {
+            loss
+        };
         (*sum, *count) = (0.0, 0.0);
         is_alarmed
     }
@@ -299,7 +329,11 @@ impl Weights {
     pub(super) fn part(&self, member: usize, active: &[usize]) -> f64 {
         let of = |numbers: &[f64]| {
             let total: f64 = active.iter().map(|&member| numbers[member].abs()).sum();
-            if total > 0.0 { numbers[member].abs() / total } else { 0.0 }
+            if total > 0.0 {
+                numbers[member].abs() / total
+            } else {
+                0.0
+            }
         };
         let lists = self.pools.iter().map(|pool| &pool.members).chain([&self.shares]);
         lists.zip(&self.trust).map(|(numbers, trust)| trust * of(numbers)).sum()
@@ -357,7 +391,9 @@ impl Weights {
     fn numbers(&self) -> impl Iterator<Item = &[f64]> {
         let pools = self.pools.iter();
         let pools = pools.flat_map(|pool| [&pool.members[..], &pool.recent, &pool.biases, &pool.squares]);
-        [&self.shares[..], &self.trust, &self.losses, &self.values].into_iter().chain(pools)
+        [&self.shares[..], &self.trust, &self.losses, &self.values]
+            .into_iter()
+            .chain(pools)
     }
 }
 
@@ -369,7 +405,11 @@ fn kind_of(task: Task, values: [f64; 4]) -> Kind {
             let spread = values[2].sqrt();
             Kind::Values {
                 center: values[1],
-                spread: if spread > 1e-12 * values[1].abs() && spread > 0.0 { spread } else { 1.0 },
+                spread: if spread > 1e-12 * values[1].abs() && spread > 0.0 {
+                    spread
+                } else {
+                    1.0
+                },
             }
         }
         Task::Binary | Task::Anomaly => Kind::Binary,
@@ -381,7 +421,10 @@ fn kind_of(task: Task, values: [f64; 4]) -> Kind {
 enum Truth {
     Class(usize),
     /// In deviations from the center, and the squared error that is usual.
-    Value { deviation: f64, usual: f64 },
+    Value {
+        deviation: f64,
+        usual: f64,
+    },
 }
 
 impl Truth {
@@ -423,14 +466,20 @@ fn move_shares(shares: &mut [f64], losses: impl Iterator<Item = f64> + Clone, we
     }
     let total: f64 = shares.iter().sum();
     let even = back / shares.len() as f64;
-    shares.iter_mut().for_each(|share| *share = (1.0 - back) * *share / total + even);
+    shares
+        .iter_mut()
+        .for_each(|share| *share = (1.0 - back) * *share / total + even);
 }
 
 /// What a pool would have said without the member at a place, the others having its weight; before the softmax.
 fn pool_without(pool: &Pooled, at: usize, parts: &Parts, out: &mut [f64]) {
     let total: f64 = pool.weights.iter().sum();
     let rest = total - pool.weights[at];
-    let factor = if rest > 0.1 * total && total > 0.0 { total / rest } else { 1.0 };
+    let factor = if rest > 0.1 * total && total > 0.0 {
+        total / rest
+    } else {
+        1.0
+    };
     out.copy_from_slice(&pool.biases);
     for (index, (weight, terms)) in pool.weights.iter().zip(parts.terms.chunks_exact(out.len())).enumerate() {
         if index != at {
