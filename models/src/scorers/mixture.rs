@@ -190,9 +190,7 @@ fn is_mean(weights: &[f64]) -> bool {
 /// Adds `weights[m]` times the `m`th part of `terms` to `sums`, part by part.
 fn add_up(weights: &[f64], terms: &[f64], sums: &mut [f64]) {
     for (weight, part) in weights.iter().zip(terms.chunks_exact(sums.len().max(1))) {
-        sums.iter_mut()
-            .zip(part)
-            .for_each(|(sum, term)| *sum = *sum + weight * term);
+        sums.iter_mut().zip(part).for_each(|(sum, term)| *sum += weight * term);
     }
 }
 
