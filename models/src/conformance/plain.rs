@@ -66,6 +66,19 @@ impl Plain {
         Self::new(&columns, labels)
     }
 
+    /// The same rows, so many at a time.
+    pub(crate) fn parts(&self, rows: usize) -> impl Iterator<Item = Self> {
+        (0..self.labels.len()).step_by(rows).map(move |start| {
+            let end = self.labels.len().min(start + rows);
+            let columns: Vec<&[f64]> = self.values.iter().map(|column| &column[start..end]).collect();
+            Self::new(&columns, &self.labels[start..end])
+        })
+    }
+
+    pub(crate) fn column(&self, place: usize) -> &[f64] {
+        &self.values[place]
+    }
+
     pub(crate) fn labels(&self) -> &[f64] {
         &self.labels
     }

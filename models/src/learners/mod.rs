@@ -2,6 +2,7 @@
 //! [`BATCH_LEARNERS`] (a whole training set) are the lists of them all.
 
 mod adaptive_random_forest;
+mod auto;
 mod bag;
 mod baseline;
 mod blocks;
@@ -43,6 +44,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &knn::KnnKind,
     &leveraging_bagging::LeveragingBaggingKind,
     &adaptive_random_forest::AdaptiveRandomForestKind,
+    &auto::AutoKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.

@@ -4,6 +4,7 @@ pub mod constant;
 pub mod forest;
 pub mod half_space;
 pub mod linear;
+pub mod mixture;
 pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
@@ -45,6 +46,13 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: mixture::FORMAT,
+        summary: "Members' scores by the shares they have earned, and logarithmic pools of them; the mean of all these by \
+                  the trust they have earned.",
+        example: mixture::example,
+        read: mixture::read,
     },
     ScorerFormat {
         name: naive_bayes::FORMAT,
