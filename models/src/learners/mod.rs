@@ -22,7 +22,9 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+mod streaming_random_patches;
 pub(crate) mod tree;
+mod watched;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
 
@@ -43,6 +45,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &knn::KnnKind,
     &leveraging_bagging::LeveragingBaggingKind,
     &adaptive_random_forest::AdaptiveRandomForestKind,
+    &streaming_random_patches::StreamingRandomPatchesKind,
 ];
 
 /// All learners that are fitted on a training set, in the order of the reference.
