@@ -130,6 +130,18 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    /// A byte that is 0 or 1.
+    ///
+    /// # Errors
+    /// Nothing is left, or it is another one.
+    pub fn flag(&mut self) -> Result<bool, CodecError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.error(format!("{other} is neither yes nor no"))),
+        }
+    }
+
     /// Four bytes.
     ///
     /// # Errors

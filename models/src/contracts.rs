@@ -70,6 +70,15 @@ pub enum Input {
     },
 }
 
+/// What an encoder makes of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// It takes them as numbers: values, or class 0 and 1.
+    Value,
+    /// It takes them as classes, so many of them.
+    Classes(u32),
+}
+
 /// In which form a learner takes the columns whose table does not say how they are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -131,6 +140,10 @@ pub trait Encoder: Send + Sync {
     /// Whether a missing value stays one: NaN.
     fn keeps_missing(&self) -> bool {
         false
+    }
+    /// What it makes of labels, if it looks at them: then a row that is learned from must be encoded before.
+    fn labels(&self) -> Option<Labels> {
+        None
     }
     /// Writes `width()` numbers for each of `rows`, those of the `i`th at `out[i * stride..]`; `out` holds zeros. They
     /// are finite, except that a missing value may be NaN where [`Encoder::keeps_missing`] says so; a category's number
@@ -298,10 +311,18 @@ impl<'a> LearnerContext<'a> {
         }
     }
 
-    /// The encoder in the form that the learner takes. A column that is encoded in a way that the learner cannot take
-    /// is a problem at `section`.
+    /// The encoder in the form that the learner takes. A column that is encoded in a way that the learner cannot take, or
+    /// by labels that the task does not have, is a problem at `section`.
     pub fn encoder(&self, form: Form, section: &Section<'_>, problems: &mut Problems) -> Option<ColumnsEncoder> {
         let encoder = self.columns.in_form(form);
+        if let Some((column, help)) = encoder.column_of_other_labels(self.task) {
+            let message = format!(
+                "column `{}` is encoded by labels that this task does not have",
+                column.name
+            );
+            problems.push(section.span(), message, Some(help));
+            return None;
+        }
         let Some(column) = encoder.columns_unlike(form).next() else {
             return Some(encoder);
         };

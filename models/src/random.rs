@@ -25,6 +25,18 @@ pub fn uniform(random: &mut impl Rng) -> f64 {
     (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// Draws `count` of `from`, at most all of them, each as likely as the others; sorted.
+pub(crate) fn sample(mut from: Vec<u32>, count: usize, random: &mut impl Rng) -> Vec<u32> {
+    let count = count.min(from.len());
+    for place in 0..count {
+        let other = place + (uniform(random) * (from.len() - place) as f64) as usize;
+        from.swap(place, other);
+    }
+    from.truncate(count);
+    from.sort_unstable();
+    from
+}
+
 /// How often a row counts in an online bag: Poisson with a mean from 0 to 30, by inversion (Oza and Russell, AISTATS
 /// 2001; mean 6 in Gomes et al., Machine Learning 2017).
 pub fn poisson(mean: f64, random: &mut impl Rng) -> u32 {

@@ -7,23 +7,35 @@ use super::{Property, all_hold, are_documented};
 use crate::codec::Reader;
 use crate::contracts::{Encoder, EncoderKind, Input};
 use crate::dictionary::{Dictionaries, Dictionary};
-use crate::encoders::{ColumnsEncoder, ENCODERS};
+use crate::encoders::{ColumnsEncoder, ENCODERS, find};
 use crate::frame::{Column, ColumnKind, ColumnSpec, ColumnView};
+
+/// Settings of an encoder that do other things than its example.
+const VARIANTS: &[(&str, &str)] = &[
+    ("none", "missing = 'mean'\nmissing_indicator = true"),
+    ("none", "missing = 'median'"),
+    ("none", "missing = 'constant'\nconstant = -1.0"),
+    ("frequency", "categories_max = 5\nmissing = 'zero'"),
+    ("target", "categories_max = 5\nclasses = 2\nsmoothing_rows = 0.0"),
+    ("time-parts", "form = 'number'\nunit = 'seconds'\nmissing = 'keep'"),
+];
 
 /// An encoder of the list and the rows to try it on.
 struct Case {
     kind: &'static dyn EncoderKind,
+    settings: &'static str,
     world: World,
     /// Its column in the world.
     column: usize,
 }
 
 impl Case {
-    fn new(kind: &'static dyn EncoderKind) -> Self {
+    fn new(kind: &'static dyn EncoderKind, settings: &'static str) -> Self {
         // Columns 0 and 4: numbers with extremes, 40 categories.
         let column = if kind.column_kind() == ColumnKind::Number { 0 } else { 4 };
         Self {
             kind,
+            settings,
             world: world(700, 1),
             column,
         }
@@ -34,7 +46,7 @@ impl Case {
             name: "c".to_owned(),
             kind: self.kind.column_kind(),
         };
-        with_section(self.kind.example(), |section, problems| {
+        with_section(self.settings, |section, problems| {
             self.kind.build(&spec, section, 5, problems)
         })
     }
@@ -192,6 +204,19 @@ const PROPERTIES: &[Property<Case>] = &[
         );
         assert!(same(&a, &b));
     }),
+    ("who looks at labels says so, and encodes no row by its own", |case| {
+        let (mut plain, mut turned) = (case.fitted(300), case.fitted(300));
+        let (view, width) = (case.view(), plain.width());
+        let others: Vec<f64> = case.world.labels.iter().map(|label| 1.0 - label).collect();
+        let labels = plain.labels();
+        for (encoder, own) in [(&mut plain, &case.world.labels), (&mut turned, &others)] {
+            let mut out = vec![0.0; width];
+            encoder.encode_then_observe(view, 300..301, own, &[true], &mut out, width);
+            assert!(same(&out, &encoded(case.fitted(300).as_ref(), view, 300..301)));
+        }
+        let differ = bytes(plain.as_ref()) != bytes(turned.as_ref());
+        assert_eq!(differ, labels.is_some());
+    }),
     ("memory stays within what it says", |case| {
         let encoder = case.fitted(700);
         assert!(bytes(encoder.as_ref()).len() <= encoder.bytes_max());
@@ -205,8 +230,13 @@ fn encoders_are_documented() {
 
 #[test]
 fn every_encoder_keeps_its_contract() {
-    let cases = ENCODERS.iter().map(|&kind| (kind.name().to_owned(), Case::new(kind)));
-    all_hold(PROPERTIES, cases);
+    let examples = ENCODERS.iter().map(|&kind| (kind, kind.example()));
+    let variants = (VARIANTS.iter()).map(|(name, settings)| (find(name).unwrap(), *settings));
+    let cases = examples.chain(variants);
+    all_hold(
+        PROPERTIES,
+        cases.map(|(kind, settings)| (format!("{}, {settings:?}", kind.name()), Case::new(kind, settings))),
+    );
 }
 
 #[test]
@@ -219,6 +249,18 @@ fn encoders_fit_their_columns_or_are_refused_at_their_place() {
         (&SCALED.replace("'hash'", "'hsah'"), "did you mean `hash`?"),
         (&SCALED.replace("buckets", "bukcets"), "did you mean `buckets`?"),
         (&SCALED.replace("buckets = 16", "buckets = 1"), "from 2 to 65536"),
+        (
+            &SCALED.replace("'hash', buckets = 16, signed = true", "'frequency', categories_max = 0"),
+            "from 1 to 65536",
+        ),
+        (
+            &SCALED.replace("'hash', buckets = 16, signed = true", "'target', classes = 1"),
+            "from 2 to 64",
+        ),
+        (
+            &SCALED.replace("'hash', buckets = 16, signed = true", "'target', smoothing_rows = -1"),
+            "from 0 to 1000000",
+        ),
         (
             &SCALED.replace("'none'", "'one-hot'"),
             "column `hour` holds numbers, and `one-hot` encodes text",
@@ -254,4 +296,32 @@ fn numbers_that_the_file_leaves_open_come_as_the_learner_wants_them() {
     assert_eq!(native.places().collect::<Vec<_>>()[3..], [3..4, 4..5, 5..9]);
     let unlike = |form| encoder.in_form(form).columns_unlike(form).count();
     assert_eq!((unlike(Form::Native), unlike(Form::Scaled)), (0, 2));
+}
+
+#[test]
+fn a_column_encoded_by_labels_needs_those_of_the_task() {
+    use super::world::{encoder_of, try_section};
+    use crate::contracts::{Form, LearnerContext, Task};
+    let several = Task::Multiclass { classes: 3 };
+    for (classes, task, expected) in [
+        ("", Task::Binary, None),
+        ("", Task::Regression, None),
+        (", classes = 2", Task::Binary, None),
+        (", classes = 3", several, None),
+        ("", several, Some("write `classes = 3`")),
+        (", classes = 4", several, Some("write `classes = 3`")),
+        (", classes = 3", Task::Regression, Some("leave `classes` out")),
+        ("", Task::Anomaly, Some("use `frequency`")),
+    ] {
+        let table = format!("country = {{ encode = 'target'{classes} }}");
+        let columns = encoder_of(&SCALED.replace("country = { encode = 'one-hot', categories_max = 3 }", &table));
+        let found = try_section("", |section, problems| {
+            LearnerContext::new(task, &columns, 1).encoder(Form::Scaled, section, problems)
+        });
+        match (found.err(), expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{task:?}: {found}"),
+            (found, expected) => panic!("{task:?}{classes}: {found:?} instead of {expected:?}"),
+        }
+    }
 }

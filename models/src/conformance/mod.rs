@@ -13,7 +13,7 @@ mod metrics;
 pub(crate) mod plain;
 mod scorers;
 mod toys;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -246,7 +246,7 @@ pub(super) fn same(a: &[f64], b: &[f64]) -> bool {
 }
 
 /// Parses a fragment and gives its root to `read`; what is wrong with it otherwise.
-pub(super) fn try_section<T>(
+pub(crate) fn try_section<T>(
     text: &str,
     read: impl FnOnce(&Section<'_>, &mut Problems) -> Option<T>,
 ) -> Result<T, String> {
@@ -259,7 +259,7 @@ pub(super) fn try_section<T>(
 }
 
 /// The same; nothing may be wrong with it.
-pub(super) fn with_section<T>(text: &str, read: impl FnOnce(&Section<'_>, &mut Problems) -> Option<T>) -> T {
+pub(crate) fn with_section<T>(text: &str, read: impl FnOnce(&Section<'_>, &mut Problems) -> Option<T>) -> T {
     try_section(text, read).unwrap_or_else(|problems| panic!("{problems}"))
 }
 

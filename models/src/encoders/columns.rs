@@ -9,7 +9,7 @@ use driftmill_config::{Problems, Section, find as find_component};
 use super::none::AsIs;
 use super::{ENCODERS, find};
 use crate::codec::{CodecError, Put, Reader};
-use crate::contracts::{Encoder, Form, Input};
+use crate::contracts::{Encoder, Form, Input, Labels, Task};
 use crate::dictionary::Dictionaries;
 use crate::frame::{ColumnKind, ColumnSpec, ColumnView, Frame};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
@@ -104,7 +104,7 @@ impl ColumnsEncoder {
             for ((encoder, column), _) in open.filter(|(_, stated)| !**stated) {
                 // A column of text always says how it is encoded.
                 if column.kind == ColumnKind::Number {
-                    *encoder = Box::new(AsIs { keep: true });
+                    *encoder = Box::new(AsIs::keeping());
                 }
             }
             encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
@@ -121,6 +121,21 @@ impl ColumnsEncoder {
                 form == Form::Scaled && (is_code || encoder.keeps_missing())
             })
             .map(|(column, _)| column)
+    }
+
+    /// A column that is encoded by other labels than a task has, and what to do about it.
+    pub(crate) fn column_of_other_labels(&self, task: Task) -> Option<(&ColumnSpec, String)> {
+        let pairs = self.columns.iter().zip(&self.encoders);
+        let help = |labels: Option<Labels>| match (task, labels?) {
+            (Task::Binary | Task::Regression, Labels::Value) | (Task::Binary, Labels::Classes(2)) => None,
+            (Task::Multiclass { classes }, Labels::Classes(own)) if own == classes => None,
+            (Task::Multiclass { classes }, _) => Some(format!("write `classes = {classes}` in its table")),
+            (Task::Binary | Task::Regression, Labels::Classes(_)) => Some("leave `classes` out".to_owned()),
+            (Task::Anomaly, _) => Some("use `frequency`, `hash` or `ordinal`".to_owned()),
+        };
+        pairs
+            .filter_map(|(column, encoder)| Some((column, help(encoder.labels())?)))
+            .next()
     }
 
     /// What each number of a row is.
@@ -200,6 +215,45 @@ impl ColumnsEncoder {
                     dictionary: dictionaries.get(index),
                 };
                 encoder.encode(column, rows.clone(), out, self.width);
+            }
+            offset += encoder.width();
+        }
+    }
+
+    /// Learns from `rows`, which are in order and may stand there several times, and writes `width()` numbers for each as
+    /// [`ColumnsEncoder::encode`] does: by what all of them taught, but where labels are looked at by what those before it
+    /// taught, so that none is encoded by its own label.
+    pub(crate) fn fit(
+        &mut self,
+        frame: &Frame,
+        rows: &[usize],
+        dictionaries: &Dictionaries,
+        labels: &[f64],
+        out: &mut [f64],
+    ) {
+        let (mut offset, stride) = (0, self.width.max(1));
+        for (index, (encoder, values)) in self.encoders.iter_mut().zip(frame.columns()).enumerate() {
+            let column = ColumnView {
+                values,
+                dictionary: dictionaries.get(index),
+            };
+            let observe = |encoder: &mut dyn Encoder, row: usize| {
+                encoder.observe(column, row, labels.get(row).copied().unwrap_or(f64::NAN));
+            };
+            let mut places = out.chunks_mut(stride);
+            let mut encode = |encoder: &dyn Encoder, row: usize| {
+                if let Some(place) = places.next().and_then(|place| place.get_mut(offset..)) {
+                    encoder.encode(column, row..row + 1, place, stride);
+                }
+            };
+            if encoder.labels().is_some() {
+                for same in rows.chunk_by(|a, b| a == b) {
+                    same.iter().for_each(|&row| encode(encoder.as_ref(), row));
+                    same.iter().for_each(|&row| observe(encoder.as_mut(), row));
+                }
+            } else {
+                rows.iter().for_each(|&row| observe(encoder.as_mut(), row));
+                rows.iter().for_each(|&row| encode(encoder.as_ref(), row));
             }
             offset += encoder.width();
         }
@@ -333,5 +387,37 @@ impl State for ColumnsEncoder {
             *encoder = read;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::world::with_section;
+    use crate::frame::Column;
+
+    #[test]
+    fn a_fit_encodes_by_all_rows_and_no_row_by_its_own_label() {
+        let spec = |name: &str, kind| ColumnSpec {
+            name: name.to_owned(),
+            kind,
+        };
+        let columns = [spec("x", ColumnKind::Number), spec("c", ColumnKind::Category)];
+        let text = "x = { encode = 'none', missing = 'mean' }\nc = { encode = 'target', smoothing_rows = 0.0 }";
+        let mut encoder = with_section(text, |section, problems| {
+            ColumnsEncoder::from_config(section, &columns, 1, problems)
+        });
+        let mut dictionaries = Dictionaries::new(&columns, 1 << 10);
+        let code = dictionaries.get_mut(1).unwrap().intern("a");
+        let values = Column::F64(vec![f64::NAN, 2.0, 4.0, f64::NAN]);
+        let frame = Frame::new(4, vec![values, Column::Code(vec![code; 4])]);
+        let mut out = vec![0.0; 10];
+        // Row 2 was drawn twice.
+        let drawn = [0, 1, 2, 2, 3];
+        encoder.fit(&frame, &drawn, &dictionaries, &[1.0, 0.0, 1.0, 0.0], &mut out);
+        let mean: f64 = 10.0 / 3.0;
+        assert!((out[0] - mean).abs() < 1e-12 && out[8] == out[0], "{out:?}");
+        let by_labels: Vec<f64> = out.iter().skip(1).step_by(2).copied().collect();
+        assert_eq!(by_labels, [0.0, 1.0, 0.5, 0.5, 0.75]);
     }
 }

@@ -1,15 +1,14 @@
 //! `one-hot`: an input for each category, learned in order of arrival up to a maximum.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
-use super::seen::{CATEGORIES_MAX, Seen};
-use super::{ENCODE, ROLE};
-use crate::codec::{CodecError, Put, Reader};
+use super::seen::{Places, read_max};
+use super::{ENCODE, ROLE, each_category};
+use crate::codec::{CodecError, Reader};
 use crate::contracts::{Encoder, EncoderKind};
-use crate::frame::{Category, ColumnKind, ColumnSpec, ColumnView};
+use crate::frame::{ColumnKind, ColumnSpec, ColumnView};
 
 /// The entry of the list.
 pub(crate) struct OneHotKind;
@@ -66,61 +65,30 @@ impl EncoderKind for OneHotKind {
         _seed: u64,
         problems: &mut Problems,
     ) -> Option<Box<dyn Encoder>> {
-        let max = section.get_or("categories_max", 64_u64, problems);
+        let max = read_max(section, 64, problems)?;
         let unseen = section.get_or("unseen", "other".to_owned(), problems);
         let missing = section.get_or("missing", "own".to_owned(), problems);
-        if !(1..=CATEGORIES_MAX).contains(&max) {
-            problems.push(
-                section.key_span("categories_max"),
-                "`categories_max` must be from 1 to 65536".to_owned(),
-                None,
-            );
-            return None;
-        }
-        Some(Box::new(OneHot::new(max as usize, unseen == "other", missing == "own")))
+        Some(Box::new(OneHot::new(max, unseen == "other", missing == "own")))
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
-        let (max, other, own) = (reader.u64()?, reader.u8()?, reader.u8()?);
-        if !(1..=CATEGORIES_MAX).contains(&max) || other > 1 || own > 1 {
-            return Err(reader.error("these are no settings of `one-hot`"));
-        }
-        let mut encoder = OneHot::new(max as usize, other == 1, own == 1);
-        encoder.seen = Arc::new(Seen::read(reader, max as usize)?);
-        Ok(Box::new(encoder))
+        let places = Places::read(reader)?;
+        Ok(Box::new(OneHot { places }))
     }
 }
 
 /// Categories and their inputs.
 #[derive(Clone)]
 struct OneHot {
-    max: usize,
-    other: bool,
-    missing: bool,
-    /// Shared with the published copies until it grows.
-    seen: Arc<Seen>,
+    places: Places,
 }
 
 impl OneHot {
     /// Has seen nothing.
     fn new(max: usize, other: bool, missing: bool) -> Self {
         Self {
-            max,
-            other,
-            missing,
-            seen: Arc::default(),
+            places: Places::new(max, other, missing),
         }
-    }
-
-    /// The input that a category sets. Behind the categories stand the input of the others and that of the missing.
-    #[inline]
-    fn place_of(&self, category: Category) -> Option<usize> {
-        let position = match category {
-            Category::Missing => return self.missing.then_some(self.max + usize::from(self.other)),
-            Category::Unknown => None,
-            Category::Known(fingerprint) => self.seen.position(fingerprint),
-        };
-        position.or_else(|| self.other.then_some(self.max))
     }
 }
 
@@ -130,33 +98,27 @@ impl Encoder for OneHot {
     }
 
     fn width(&self) -> usize {
-        self.max + usize::from(self.other) + usize::from(self.missing)
+        self.places.len()
     }
 
     fn observe(&mut self, column: ColumnView<'_>, row: usize, _label: f64) {
-        Seen::observe(&mut self.seen, self.max, column, row);
+        self.places.observe(column, row);
     }
 
     fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
-        let mut places = out.chunks_mut(stride.max(1));
-        column.categories(rows, |_, category| {
-            if let Some(place) = places.next()
-                && let Some(input) = self.place_of(category).and_then(|input| place.get_mut(input))
-            {
+        each_category(column, rows, out, stride, |category, place| {
+            if let Some(input) = self.places.of(category).and_then(|input| place.get_mut(input)) {
                 *input = 1.0;
             }
         });
     }
 
     fn stamp(&self) -> u64 {
-        self.seen.len() as u64
+        self.places.seen.len() as u64
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.max as u64);
-        out.put_u8(u8::from(self.other));
-        out.put_u8(u8::from(self.missing));
-        self.seen.write(out);
+        self.places.write(out);
     }
 
     fn copy(&self) -> Box<dyn Encoder> {
@@ -164,7 +126,7 @@ impl Encoder for OneHot {
     }
 
     fn bytes_max(&self) -> usize {
-        size_of::<Self>() + Seen::bytes_max(self.max)
+        size_of::<Self>() + self.places.bytes_max()
     }
 }
 
@@ -250,13 +212,13 @@ mod tests {
         let mut encoder = OneHot::new(4, true, true);
         observe(&mut encoder, &dictionary, codes.clone());
         assert_eq!(ones(&encoder, &dictionary, codes), [Some(0), Some(1)]);
-        assert_eq!(encoder.seen.name(1).map(str::len), Some(128));
+        assert_eq!(encoder.places.seen.name(1).map(str::len), Some(128));
         let mut bytes = Vec::new();
         encoder.write(&mut bytes);
         let read = OneHotKind.read(&mut Reader::new(&bytes)).unwrap();
         let mut again = Vec::new();
         read.write(&mut again);
         assert_eq!(bytes, again);
-        assert_eq!(encoder.seen.position(fingerprint(&long)), Some(0));
+        assert_eq!(encoder.places.seen.position(fingerprint(&long)), Some(0));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
-use super::seen::{CATEGORIES_MAX, Seen};
-use super::{ENCODE, ROLE};
+use super::seen::{CATEGORIES_MAX, Seen, read_max};
+use super::{ENCODE, ROLE, each_category};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, EncoderKind, Input};
 use crate::frame::{Category, ColumnKind, ColumnSpec, ColumnView};
@@ -55,13 +55,8 @@ impl EncoderKind for OrdinalKind {
         _seed: u64,
         problems: &mut Problems,
     ) -> Option<Box<dyn Encoder>> {
-        let max = section.get_or("categories_max", 64_u64, problems);
-        if (1..=CATEGORIES_MAX).contains(&max) {
-            return Some(Box::new(Ordinal::new(max as usize)));
-        }
-        let message = "`categories_max` must be from 1 to 65536".to_owned();
-        problems.push(section.key_span("categories_max"), message, None);
-        None
+        let max = read_max(section, 64, problems)?;
+        Some(Box::new(Ordinal::new(max)))
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
@@ -117,9 +112,7 @@ impl Encoder for Ordinal {
     }
 
     fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
-        let mut places = out.chunks_mut(stride.max(1));
-        column.categories(rows, |_, category| {
-            let Some(place) = places.next() else { return };
+        each_category(column, rows, out, stride, |category, place| {
             place[0] = match category {
                 Category::Missing => f64::NAN,
                 Category::Unknown => self.max as f64,

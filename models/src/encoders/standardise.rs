@@ -5,22 +5,22 @@
 
 use std::ops::Range;
 
-use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
+use driftmill_config::{Component, Field, Problems, Section};
 
-use super::{ENCODE, ROLE};
+use super::{ENCODE, MISSING_INDICATOR, ROLE, each_number, each_number_to_learn, mark_missing};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, EncoderKind};
 use crate::frame::{ColumnKind, ColumnSpec, ColumnView};
 
 /// What is farther from the mean counts as this many standard deviations away: one absurd value must not decide.
-const DEVIATIONS_MAX: f64 = 10.0;
+pub(super) const DEVIATIONS_MAX: f64 = 10.0;
 /// A value that is nearer is inside the bounds, however they are rounded.
 const DEVIATIONS_NEAR: f64 = 9.99;
 /// After so many numbers, one that is too far from the mean is learned from as if it were [`DEVIATIONS_MAX`] away: a
 /// single absurd value must not stretch the scale for ever, and a world that really changed still moves it quickly.
 const SETTLED: u64 = 30;
 /// Numbers beyond are taken for it: their squares and sums stay finite.
-const MAGNITUDE_MAX: f64 = 1e100;
+pub(super) const MAGNITUDE_MAX: f64 = 1e100;
 
 /// The entry of the list.
 pub(crate) struct Standardise;
@@ -37,16 +37,7 @@ impl Component for Standardise {
     }
 
     fn fields(&self) -> &'static [Field] {
-        &[
-            ENCODE,
-            ROLE,
-            Field {
-                name: "missing_indicator",
-                kind: Kind::Bool,
-                need: Need::Optional("`false`"),
-                doc: "Adds a second input that is 1 where the value is missing and 0 elsewhere.",
-            },
-        ]
+        &[ENCODE, ROLE, MISSING_INDICATOR]
     }
 
     fn example(&self) -> &'static str {
@@ -67,18 +58,14 @@ impl EncoderKind for Standardise {
         problems: &mut Problems,
     ) -> Option<Box<dyn Encoder>> {
         Some(Box::new(Running::new(section.get_or(
-            "missing_indicator",
+            MISSING_INDICATOR.name,
             false,
             problems,
         ))))
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
-        let indicator = match reader.u8()? {
-            0 => false,
-            1 => true,
-            other => return Err(reader.error(format!("{other} is not a setting of `standardise`"))),
-        };
+        let indicator = reader.flag()?;
         let (count, mean, squares) = (reader.u64()?, reader.finite()?, reader.finite()?);
         if squares < 0.0 {
             return Err(reader.error("a sum of squares is negative"));
@@ -174,15 +161,11 @@ impl Encoder for Running {
     }
 
     fn encode(&self, column: ColumnView<'_>, rows: Range<usize>, out: &mut [f64], stride: usize) {
-        let mut places = out.chunks_mut(stride.max(1));
-        column.numbers(rows, |_, value| {
-            let Some(place) = places.next() else { return };
+        each_number(column, rows, out, stride, |value, place| {
             if value.is_finite() {
                 place[0] = self.scaled(value);
-            } else if self.indicator
-                && let Some(indicator) = place.get_mut(1)
-            {
-                *indicator = 1.0;
+            } else {
+                mark_missing(self.indicator, place);
             }
         });
     }
@@ -198,18 +181,14 @@ impl Encoder for Running {
     ) {
         // A copy of its own, so that it stays in registers.
         let mut running = self.clone();
-        let mut places = out.chunks_mut(stride.max(1)).zip(learn);
-        column.numbers(rows, |_, value| {
-            let Some((place, learn)) = places.next() else { return };
+        each_number_to_learn(column, rows, learn, out, stride, |value, is_learned, place| {
             if value.is_finite() {
                 place[0] = running.scaled(value);
-                if *learn {
+                if is_learned {
                     running.take(value);
                 }
-            } else if running.indicator
-                && let Some(indicator) = place.get_mut(1)
-            {
-                *indicator = 1.0;
+            } else {
+                mark_missing(running.indicator, place);
             }
         });
         *self = running;

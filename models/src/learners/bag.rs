@@ -9,12 +9,15 @@ use super::settings::whole;
 use super::tree::{Tree, TreeSettings};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Fact;
-use crate::random::{derived, of_row, poisson};
+use crate::random::{derived, of_row, poisson, sample};
 use crate::scorers::trees::Combination;
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource};
 
 /// How often a row counts in a tree, on average (Bifet, Holmes and Pfahringer 2010; Gomes et al. 2017).
 const COUNT_MEAN: f64 = 6.0;
+/// Branches of seeds of the trees and of their inputs; those of the counts are the places of the trees.
+const TREES_SEED: u64 = u64::MAX;
+const PATCHES: u64 = u64::MAX - 1;
 /// Trees in an ensemble, at most.
 const TREES_MAX: u64 = 1_000;
 
@@ -31,9 +34,65 @@ pub(super) fn read_trees(section: &Section<'_>, problems: &mut Problems) -> usiz
     whole(section, "trees", 10, 1..=TREES_MAX, problems) as usize
 }
 
+/// Draws in vain after which a patch may be one that there already is.
+const DRAWS_MAX: usize = 100;
+
+/// Random inputs for each tree.
+struct Patches {
+    /// Inputs of a tree.
+    inputs: usize,
+    /// Those of the trees that were planted first, sorted, all different if there are as many ways to draw them.
+    first: Vec<Arc<[u32]>>,
+    /// Bytes of a tree that has seen nothing, at most, whatever its inputs are.
+    tree_bytes: usize,
+}
+
+impl Patches {
+    fn new(settings: &TreeSettings, inputs: usize, trees: usize) -> Self {
+        let mut widest = settings.clone();
+        widest.subspace = Some(inputs);
+        let mut patches = Self {
+            inputs,
+            first: Vec::with_capacity(trees),
+            tree_bytes: Tree::new(Arc::new(widest)).bytes(),
+        };
+        let (mut draw, mut fruitless) = (0, 0);
+        while patches.first.len() < trees {
+            let drawn = patches.draw(settings, u64::MAX - draw);
+            draw += 1;
+            // Once there seems to be no other one, there is no more looking for it.
+            if fruitless > DRAWS_MAX {
+                patches.first.push(drawn);
+            } else if patches.first.contains(&drawn) {
+                fruitless += 1;
+            } else {
+                patches.first.push(drawn);
+                fruitless = 0;
+            }
+        }
+        patches
+    }
+
+    /// The inputs of draw `number`.
+    fn draw(&self, settings: &TreeSettings, number: u64) -> Arc<[u32]> {
+        let all = (0..settings.inputs.len() as u32).collect();
+        sample(all, self.inputs, &mut of_row(derived(settings.seed, PATCHES), number)).into()
+    }
+
+    /// The inputs of the tree of a serial.
+    fn of(&self, settings: &TreeSettings, serial: u64) -> Arc<[u32]> {
+        match self.first.get(serial as usize) {
+            Some(first) => Arc::clone(first),
+            None => self.draw(settings, serial),
+        }
+    }
+}
+
 /// What is common to all trees.
 pub(super) struct Bag {
     settings: TreeSettings,
+    /// What each tree looks at; all inputs if `None`.
+    patches: Option<Patches>,
     /// Rows that were learned.
     pub(super) rows: u64,
     /// Trees that were ever planted: the serial of the next one.
@@ -50,12 +109,34 @@ impl Bag {
         let classes = settings.classes;
         Self {
             settings,
+            patches: None,
             rows: 0,
             planted: 0,
             said: vec![0.0; classes],
             sums: vec![0.0; classes],
             weight: 0.0,
         }
+    }
+
+    /// The same, `trees` at a time, each of which looks at so many inputs, drawn at random.
+    pub(super) fn of_patches(settings: TreeSettings, inputs: usize, trees: usize) -> Self {
+        let patches = Patches::new(&settings, inputs, trees);
+        Self {
+            patches: Some(patches),
+            ..Self::new(settings)
+        }
+    }
+
+    /// Bytes of the patches; trees count for themselves.
+    pub(super) fn bytes(&self) -> usize {
+        // Of each tree: the list here, and what its leaves share.
+        let bytes = |patches: &Patches| patches.first.len() * 2 * (size_of::<Arc<[u32]>>() + 16 + 4 * patches.inputs);
+        self.patches.as_ref().map_or(0, bytes)
+    }
+
+    /// Bytes that every tree may need from the start.
+    pub(super) fn tree_bytes_least(&self) -> usize {
+        self.patches.as_ref().map_or(0, |patches| patches.tree_bytes)
     }
 
     pub(super) fn classes(&self) -> usize {
@@ -74,8 +155,9 @@ impl Bag {
 
     fn tree(&self, serial: u64) -> Tree {
         let mut settings = self.settings.clone();
+        settings.places = self.patches.as_ref().map(|patches| patches.of(&self.settings, serial));
         // Another branch of seeds than that of the counts.
-        settings.seed = derived(derived(settings.seed, u64::MAX), serial);
+        settings.seed = derived(derived(settings.seed, TREES_SEED), serial);
         Tree::new(Arc::new(settings))
     }
 

@@ -23,7 +23,9 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+mod streaming_random_patches;
 pub(crate) mod tree;
+mod watched;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
 
@@ -44,6 +46,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &knn::KnnKind,
     &leveraging_bagging::LeveragingBaggingKind,
     &adaptive_random_forest::AdaptiveRandomForestKind,
+    &streaming_random_patches::StreamingRandomPatchesKind,
     &auto::AutoKind,
 ];
 

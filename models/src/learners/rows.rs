@@ -48,16 +48,9 @@ impl TrainingSet {
         let chosen = choose(&all, rows.weights, rows_max, seed);
         let y: Vec<u32> = chosen.iter().map(|&row| rows.labels[row] as u32).collect();
         classes_present(&y, task, rows.labels.len())?;
-        let mut encoder = encoder.clone();
-        chosen
-            .iter()
-            .for_each(|&row| encoder.observe(rows.frame, row, rows.dictionaries, rows.labels[row]));
-        let width = encoder.width();
-        let mut x = Matrix::new();
-        x.reset(chosen.len(), width);
-        for (&row, out) in chosen.iter().zip(x.values_mut().chunks_mut(width.max(1))) {
-            encoder.encode(rows.frame, row..row + 1, rows.dictionaries, out);
-        }
+        let (mut encoder, mut x) = (encoder.clone(), Matrix::new());
+        x.reset(chosen.len(), encoder.width());
+        encoder.fit(rows.frame, &chosen, rows.dictionaries, rows.labels, x.values_mut());
         Ok(Self { encoder, x, y })
     }
 }

@@ -143,6 +143,18 @@ mod tests {
                 "grace = 0",
                 "`grace` must be from 1",
             ),
+            (
+                "streaming-random-patches",
+                Task::Binary,
+                "inputs_share = 1.5",
+                "`inputs_share` must",
+            ),
+            (
+                "streaming-random-patches",
+                Task::Binary,
+                "trees = 1000\nmemory_max = '1 MiB'",
+                "more than `memory_max`",
+            ),
             ("majority", Task::Anomaly, "", "a baseline learns from labels"),
             ("no-change", Task::Anomaly, "", "a baseline learns from labels"),
         ] {

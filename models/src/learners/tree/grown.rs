@@ -8,7 +8,7 @@ use super::node::{Node, Shape, Step};
 use super::split::{Candidate, Ranking, entropy_max, hoeffding_bound, sides};
 use super::view::{Scratch, View};
 use crate::contracts::Input;
-use crate::random::{of_row, uniform};
+use crate::random::{of_row, sample};
 
 /// No leaf.
 pub(super) const NONE: u32 = u32::MAX;
@@ -314,14 +314,7 @@ impl Tree {
         let Some(count) = self.settings.subspace.filter(|count| *count < all.len()) else {
             return Arc::clone(&self.shared);
         };
-        let mut random = of_row(self.settings.seed, self.born);
-        let mut drawn = all;
-        for place in 0..count {
-            let other = place + (uniform(&mut random) * (drawn.len() - place) as f64) as usize;
-            drawn.swap(place, other);
-        }
-        drawn.truncate(count);
-        drawn.sort_unstable();
+        let drawn = sample(all, count, &mut of_row(self.settings.seed, self.born));
         Arc::new(Places::of(&self.settings.inputs, drawn.into_iter()))
     }
 
@@ -475,7 +468,7 @@ mod tests {
     use super::super::largest;
     use super::*;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
-    use crate::random::derived;
+    use crate::random::{derived, uniform};
     use crate::state::State;
 
     fn settings() -> TreeSettings {
