@@ -173,8 +173,8 @@ fn trees_and_bayes_serve_online() {
 }
 
 #[test]
-fn a_forest_and_neighbours_serve_online() {
-    ["adaptive-random-forest", "knn"]
+fn a_forest_and_auto_serve_online() {
+    ["adaptive-random-forest", "auto"]
         .into_iter()
         .for_each(an_online_learner_serves);
 }
