@@ -121,7 +121,7 @@ topic     = "out"
         )
     }
 
-    const LABELS: &str = "[labels]\ncolumn = \"y\"\nhorizon = \"1 s\"\n[gate]\nblock = \"2 s\"";
+    const LABELS: &str = "[labels]\ncolumn = \"y\"\nhorizon = \"1 s\"\n[gate]\nblock = \"2 s\"\n[retrain]";
 
     /// What the key reads as, or all that is wrong.
     fn check(model: &str, labels: &str) -> String {

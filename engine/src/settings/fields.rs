@@ -207,7 +207,7 @@ pub(super) static MODEL: &[Field] = &[
     field(
         "learner",
         Kind::String,
-        Need::Optional("\"auto\"; with [retrain], `bootstrap` or `initial` \"logistic-regression\""),
+        Need::Optional("\"auto\"; with [retrain] \"logistic-regression\""),
         "The learner: a batch learner is fitted by jobs on the buffer, an online one learns from every labelled row.",
     ),
     super::lines::PUBLISH_EVERY,

@@ -121,7 +121,7 @@ impl LinesReader<'_> {
     ) -> Option<Lines> {
         let model = root.table("model", problems);
         let challengers = root.tables("challenger", problems);
-        let name = model.get_or("learner", usual_learner(root, &model).to_owned(), problems);
+        let name = model.get_or("learner", usual_learner(root).to_owned(), problems);
         let first = self.learner(&model, &name, super::fields::MODEL, problems);
         if let Some(second) = challengers.get(1) {
             problems.push(second.span(), "a second challenger is not yet supported", None);
@@ -207,11 +207,14 @@ impl LinesReader<'_> {
     }
 }
 
-/// The learner where none is named: one that tries several and needs no tuning; where jobs fit models, or a model is
-/// there before the first record, one that is fitted.
-fn usual_learner(root: &Section<'_>, model: &Section<'_>) -> &'static str {
-    let is_fitted = root.has("retrain") || model.has("bootstrap") || model.has("initial");
-    if is_fitted { "logistic-regression" } else { "auto" }
+/// The learner where none is named: one that tries several and needs no tuning; one that jobs fit where `[retrain]` says
+/// when. Nothing that may be taken out of a file later decides it: another learner begins anew.
+fn usual_learner(root: &Section<'_>) -> &'static str {
+    if root.has("retrain") {
+        "logistic-regression"
+    } else {
+        "auto"
+    }
 }
 
 impl Lines {
