@@ -5,17 +5,24 @@ mod adaptive_random_forest;
 mod bag;
 mod baseline;
 mod blocks;
+mod elastic_net;
 mod extremely_fast_tree;
+mod gaussian_naive_bayes;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
+mod k_nearest_neighbours;
 mod knn;
+mod lasso;
+mod least_squares;
 mod leveraging_bagging;
+mod linear_regression;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
 mod no_change;
 mod random_forest;
+mod ridge;
 mod rows;
 mod settings;
 mod sgd;
@@ -49,4 +56,10 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
 pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &logistic_regression::LogisticRegressionKind,
     &random_forest::RandomForestKind,
+    &linear_regression::LinearRegressionKind,
+    &ridge::RidgeKind,
+    &lasso::LassoKind,
+    &elastic_net::ElasticNetKind,
+    &k_nearest_neighbours::KNearestNeighboursKind,
+    &gaussian_naive_bayes::GaussianNaiveBayesKind,
 ];

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, RandomForestClassifierParameters};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use super::rows::{TrainingSet, guarded};
+use super::rows::{TrainingSet, dense, guarded};
 use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::matrix::Matrix;
@@ -211,11 +211,7 @@ fn convert_tree(tree: &PlainTree, classes: &[u32]) -> Option<Box<[Node]>> {
 
 /// Fits smartcore's forest.
 fn fit(x: &Matrix, y: &Vec<u32>, parameters: RandomForestClassifierParameters) -> Result<Fitted, FitError> {
-    let (rows, width) = (x.rows(), x.width());
-    let values = (0..width)
-        .flat_map(|column| x.values().iter().skip(column).step_by(width).copied())
-        .collect();
-    guarded(|| RandomForestClassifier::fit(&DenseMatrix::new(rows, width, values, true)?, y, parameters))
+    guarded(|| RandomForestClassifier::fit(&dense(x)?, y, parameters))
 }
 
 /// The same forest as a scorer of our own, calibrated on its own training rows.
