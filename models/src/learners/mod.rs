@@ -29,6 +29,7 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+mod support_vector_machine;
 pub(crate) mod tree;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
@@ -62,4 +63,5 @@ pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &elastic_net::ElasticNetKind,
     &k_nearest_neighbours::KNearestNeighboursKind,
     &gaussian_naive_bayes::GaussianNaiveBayesKind,
+    &support_vector_machine::SupportVectorMachineKind,
 ];

@@ -245,7 +245,7 @@ fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]
             }
         }
         if voters > 0 {
-            points.push((log_odds(votes, voters, trees.len()), f64::from(class)));
+            points.push((log_odds(votes, voters, trees.len()), f64::from(class), 1.0));
         }
     }
     let (slope, offset) = platt(&points);
@@ -254,18 +254,19 @@ fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]
         .collect()
 }
 
-/// Slope and offset of a logistic regression on one input, by Newton's method, drawn a little towards the identity
+/// Slope and offset of a logistic regression of classes on one input, weighted (each point an input, a class and a
+/// weight), by Newton's method, drawn a little towards the identity
 /// (Platt, "Probabilistic outputs for support vector machines", 1999). Bounded, so that the table that is made with
 /// them increases strictly in double precision.
-fn platt(points: &[(f64, f64)]) -> (f64, f64) {
+pub(super) fn platt(points: &[(f64, f64, f64)]) -> (f64, f64) {
     const PRIOR: f64 = 1.0;
     let (mut slope, mut offset) = (1.0_f64, 0.0_f64);
     for _ in 0..50 {
         let (mut g0, mut g1) = (PRIOR * (slope - 1.0), PRIOR * offset);
         let (mut h00, mut h01, mut h11) = (PRIOR, 0.0, PRIOR);
-        for &(t, y) in points {
+        for &(t, y, weight) in points {
             let p = logistic(slope * t + offset);
-            let (error, curvature) = (p - y, p * (1.0 - p));
+            let (error, curvature) = (weight * (p - y), weight * p * (1.0 - p));
             g0 += error * t;
             g1 += error;
             h00 += curvature * t * t;
@@ -385,16 +386,16 @@ mod tests {
             (
                 "the wrong way round",
                 (0..500)
-                    .map(|i| (f64::from(i % 11) - 5.0, f64::from(u32::from(i % 11 < 5))))
+                    .map(|i| (f64::from(i % 11) - 5.0, f64::from(u32::from(i % 11 < 5)), 1.0))
                     .collect(),
             ),
             (
                 "separated",
                 (0..500)
-                    .map(|i| (f64::from(i % 2) * 10.0 - 5.0, f64::from(i % 2)))
+                    .map(|i| (f64::from(i % 2) * 10.0 - 5.0, f64::from(i % 2), 1.0))
                     .collect(),
             ),
-            ("one class", vec![(-7.0, 1.0); 10_000]),
+            ("one class", vec![(-7.0, 1.0, 1.0); 10_000]),
         ] {
             let (slope, offset) = platt(&points);
             let table: Vec<f64> = (0..=1_000)

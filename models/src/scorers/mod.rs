@@ -7,6 +7,7 @@ pub mod linear;
 pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
+pub mod support_vectors;
 pub mod trees;
 
 use std::sync::Arc;
@@ -69,6 +70,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The classes or the mean value of the nearest rows of a window.",
         example: neighbours::example,
         read: neighbours::read,
+    },
+    ScorerFormat {
+        name: support_vectors::FORMAT,
+        summary: "Weighted sums of how near a row is to rows that were learned from.",
+        example: support_vectors::example,
+        read: support_vectors::read,
     },
     ScorerFormat {
         name: trees::FORMAT,
