@@ -6,7 +6,9 @@ mod bag;
 mod baseline;
 mod blocks;
 mod elastic_net;
+mod extra_trees;
 mod extremely_fast_tree;
+mod fitted_trees;
 mod gaussian_naive_bayes;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
@@ -57,6 +59,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
 pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &logistic_regression::LogisticRegressionKind,
     &random_forest::RandomForestKind,
+    &extra_trees::ExtraTreesKind,
     &linear_regression::LinearRegressionKind,
     &ridge::RidgeKind,
     &lasso::LassoKind,

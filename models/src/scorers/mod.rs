@@ -8,6 +8,7 @@ pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
 pub mod support_vectors;
+pub mod tree_means;
 pub mod trees;
 
 use std::sync::Arc;
@@ -76,6 +77,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "Weighted sums of how near a row is to rows that were learned from.",
         example: support_vectors::example,
         read: support_vectors::read,
+    },
+    ScorerFormat {
+        name: tree_means::FORMAT,
+        summary: "Trees whose leaves hold values or shares of classes; their mean.",
+        example: tree_means::example,
+        read: tree_means::read,
     },
     ScorerFormat {
         name: trees::FORMAT,
