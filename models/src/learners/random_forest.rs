@@ -217,16 +217,6 @@ fn fit(x: &Matrix, y: &Vec<u32>, parameters: RandomForestClassifierParameters) -
     guarded(|| RandomForestClassifier::fit(&dense(x)?, y, parameters))
 }
 
-/// The trees of a forest, and for each of them the rows that it was grown on.
-fn trees_and_rows(fitted: &Fitted) -> Result<(Vec<Box<[Node]>>, Vec<Vec<bool>>), FitError> {
-    let plain: PlainForest = taken_apart(fitted)?;
-    let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
-        return Err(unexpected("it has no trees, classes or samples"));
-    };
-    let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
-    Ok((trees.ok_or_else(|| unexpected("a node has one child"))?, samples))
-}
-
 /// Fits smartcore's forest of values; the scorer of our own.
 fn values(set: &TrainingSet, parameters: RandomForestRegressorParameters) -> Result<TreeMeans, FitError> {
     let grown = grown(set, &set.values, parameters)?;
@@ -284,7 +274,12 @@ fn best_power(rows: &[(Vec<f64>, usize)]) -> f64 {
 
 /// The same forest as a scorer of our own, calibrated on its own training rows.
 fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
-    let (trees, samples) = trees_and_rows(fitted)?;
+    let plain: PlainForest = taken_apart(fitted)?;
+    let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
+        return Err(unexpected("it has no trees, classes or samples"));
+    };
+    let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
+    let trees = trees.ok_or_else(|| unexpected("a node has one child"))?;
     let calibration = calibrate(&trees, &samples, x, y);
     Forest::new(x.width(), trees, calibration).map_err(FitError)
 }
