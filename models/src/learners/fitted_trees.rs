@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::TrainingSet;
 use crate::contracts::FitError;
 use crate::random::{derived, of_row, uniform};
-use crate::scorers::forest::{Node, leaf_of};
-use crate::scorers::tree_means::Tree;
+use crate::scorers::tree_means::{Node, Tree, leaf_of};
 
 /// Groups of trees for several classes, at most: each sorts its inputs once.
 const GROUPS_MAX: usize = 20;
@@ -64,34 +63,19 @@ struct PlainNode {
     false_child: Option<usize>,
 }
 
-/// Takes what smartcore serialises for what this crate mirrors.
-pub(super) fn taken_apart<T: for<'a> Deserialize<'a>>(fitted: &impl Serialize) -> Result<T, FitError> {
-    let bytes = postcard::to_stdvec(fitted).map_err(|error| unexpected(&error.to_string()))?;
-    match postcard::take_from_bytes(&bytes) {
-        Ok((plain, [])) => Ok(plain),
-        Ok((_, rest)) => Err(unexpected(&format!("{} bytes are left", rest.len()))),
-        Err(error) => Err(unexpected(&error.to_string())),
-    }
-}
-
 /// smartcore's types are not those that are mirrored: a mistake of ours, found by tests.
-pub(super) fn unexpected(what: &str) -> FitError {
+fn unexpected(what: &str) -> FitError {
     FitError(format!(
-        "smartcore's forest is not laid out as expected ({what}); this is a bug of Driftmill"
+        "smartcore's trees are not laid out as expected ({what}); this is a bug of Driftmill"
     ))
 }
 
 /// A node in our own layout, in which children stand side by side, as they do in smartcore's.
-pub(super) fn converted(
-    input: usize,
-    threshold: Option<f64>,
-    children: (Option<usize>, Option<usize>),
-    leaf: Node,
-) -> Option<Node> {
-    match (children, threshold) {
-        ((None, None), _) => Some(leaf),
-        ((Some(left), Some(right)), Some(threshold)) if right == left + 1 => Some(Node::split(
-            u32::try_from(input).ok()?,
+fn converted(node: &PlainNode) -> Option<Node> {
+    match (node.true_child, node.false_child, node.split_value) {
+        (None, None, _) => Some(Node::leaf()),
+        (Some(left), Some(right), Some(threshold)) if right == left + 1 => Some(Node::split(
+            u32::try_from(node.split_feature).ok()?,
             threshold,
             u32::try_from(left).ok()?,
         )),
@@ -110,16 +94,17 @@ pub(super) struct Grown {
 impl Grown {
     /// Takes it apart.
     pub(super) fn of(fitted: &impl Serialize) -> Result<Self, FitError> {
-        let plain: PlainRegressor = taken_apart(fitted)?;
+        let bytes = postcard::to_stdvec(fitted).map_err(|error| unexpected(&error.to_string()))?;
+        let plain: PlainRegressor = match postcard::take_from_bytes(&bytes) {
+            Ok((plain, [])) => plain,
+            Ok((_, rest)) => return Err(unexpected(&format!("{} bytes are left", rest.len()))),
+            Err(error) => return Err(unexpected(&error.to_string())),
+        };
         let forest = plain.forest.ok_or_else(|| unexpected("there is none"))?;
         let trees = forest.trees.ok_or_else(|| unexpected("it has no trees"))?;
         let convert = |tree: PlainTree| {
-            let nodes = tree.nodes.iter().map(|node| {
-                let children = (node.true_child, node.false_child);
-                converted(node.split_feature, node.split_value, children, Node::leaf(false))
-            });
             Some(Tree {
-                nodes: nodes.collect::<Option<_>>()?,
+                nodes: tree.nodes.iter().map(converted).collect::<Option<_>>()?,
                 values: tree.nodes.iter().map(|node| node.output).collect(),
             })
         };
@@ -225,10 +210,10 @@ mod tests {
         set.y = vec![0, 1, 1, 2, 0, 0, 0, 0, 0, 0];
         let nodes = Box::new([
             Node::split(0, 100.0, 1),
-            Node::leaf(false),
+            Node::leaf(),
             Node::split(1, 0.0, 3),
-            Node::leaf(false),
-            Node::leaf(false),
+            Node::leaf(),
+            Node::leaf(),
         ]);
         let tree = shares(nodes, 3, &set, |row| row < 4);
         let expected = [0.25, 0.5, 0.25].repeat(5);

@@ -36,12 +36,6 @@ impl Node {
         Self { threshold, input, left }
     }
 
-    /// The place of its left child, which the right one follows; none of a leaf.
-    #[must_use]
-    pub fn children(&self) -> Option<usize> {
-        (self.input != LEAF).then_some(self.left as usize)
-    }
-
     /// A leaf that votes for class 1 or for class 0.
     #[must_use]
     pub fn leaf(class_1: bool) -> Self {
@@ -107,7 +101,7 @@ impl Forest {
 }
 
 /// Whether every path ends in a leaf: children stand behind their parent and within the tree.
-pub(super) fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
+fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
     !tree.is_empty()
         && tree.iter().enumerate().all(|(index, node)| {
             if node.input == LEAF {
@@ -119,54 +113,19 @@ pub(super) fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
         })
 }
 
-/// The place of the node to which a node sends a row, and the input that it asked; none from a leaf.
-#[inline]
-pub(super) fn step(node: &Node, row: &[f64]) -> Option<(usize, usize)> {
-    let input = node.input as usize;
-    let x = row.get(input)?;
-    let is_left = matches!(x.partial_cmp(&node.threshold), Some(order) if order.is_le());
-    Some((node.left as usize + usize::from(!is_left), input))
-}
-
-/// The place of the leaf in which a row ends.
-#[inline]
-pub(crate) fn leaf_of(tree: &[Node], row: &[f64]) -> usize {
-    let mut at = 0;
-    // Checked when the forest was made: `get` always finds something, and the loop ends.
-    while let Some((next, _)) = tree.get(at).and_then(|node| step(node, row)) {
-        at = next;
-    }
-    at
-}
-
 /// The vote of one tree, 0 or 1.
 #[inline]
 #[must_use]
 pub fn vote(tree: &[Node], row: &[f64]) -> usize {
-    tree.get(leaf_of(tree, row)).map_or(0, |leaf| leaf.left as usize & 1)
-}
-
-/// Appends the nodes of a tree.
-pub(super) fn write_tree(tree: &[Node], out: &mut Vec<u8>) {
-    out.put_u64(tree.len() as u64);
-    for node in tree {
-        out.put_f64(node.threshold);
-        out.put_u32(node.input);
-        out.put_u32(node.left);
+    let mut at = 0;
+    // Checked when the forest was made: `get` always finds something, and the loop ends.
+    while let Some(node) = tree.get(at) {
+        let Some(&x) = row.get(node.input as usize) else {
+            return node.left as usize & 1;
+        };
+        at = node.left as usize + usize::from(!matches!(x.partial_cmp(&node.threshold), Some(o) if o.is_le()));
     }
-}
-
-/// Reads what [`write_tree`] wrote; whether it leads anywhere is not checked.
-pub(super) fn read_tree(reader: &mut Reader<'_>) -> Result<Box<[Node]>, CodecError> {
-    let nodes = reader.count(NODE_BYTES)?;
-    let node = |_| {
-        Ok(Node {
-            threshold: reader.finite()?,
-            input: reader.u32()?,
-            left: reader.u32()?,
-        })
-    };
-    (0..nodes).map(node).collect()
+    0
 }
 
 impl Scorer for Forest {
@@ -209,7 +168,14 @@ impl Scorer for Forest {
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u64(self.width as u64);
         out.put_u64(self.trees.len() as u64);
-        self.trees.iter().for_each(|tree| write_tree(tree, out));
+        for tree in &self.trees {
+            out.put_u64(tree.len() as u64);
+            for node in tree {
+                out.put_f64(node.threshold);
+                out.put_u32(node.input);
+                out.put_u32(node.left);
+            }
+        }
         out.put_f64s(&self.calibration);
     }
 
@@ -239,7 +205,15 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecErro
     let count = reader.count(8 + NODE_BYTES)?;
     let mut trees = Vec::with_capacity(count);
     for _ in 0..count {
-        trees.push(read_tree(reader)?);
+        let nodes = reader.count(NODE_BYTES)?;
+        let node = |_| {
+            Ok(Node {
+                threshold: reader.finite()?,
+                input: reader.u32()?,
+                left: reader.u32()?,
+            })
+        };
+        trees.push((0..nodes).map(node).collect::<Result<Box<[Node]>, CodecError>>()?);
     }
     let calibration = reader.f64s()?;
     match Forest::new(width, trees, calibration) {

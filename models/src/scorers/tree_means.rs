@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::forest::{Node, leads_to_leaves, leaf_of, read_tree, step, write_tree};
 use super::linear::softmax;
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Scorer;
@@ -19,6 +18,93 @@ pub const FORMAT: &str = "tree-means";
 const CLASSES_MAX: u64 = 65_536;
 /// Rows that walk a tree together.
 const BLOCK: usize = 64;
+/// Marks a leaf, in place of the input that a node looks at.
+const LEAF: u32 = u32::MAX;
+/// Bytes of a node in an artifact.
+const NODE_BYTES: usize = 16;
+
+/// A node of a tree. Children of a node stand side by side, behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Node {
+    threshold: f64,
+    /// The input, or [`LEAF`].
+    input: u32,
+    /// The child for inputs up to the threshold, counted from the tree's root; the other one follows it.
+    left: u32,
+}
+
+impl Node {
+    /// A node that sends inputs of at most `threshold` to `left`, and others to `left + 1`.
+    pub(crate) fn split(input: u32, threshold: f64, left: u32) -> Self {
+        Self { threshold, input, left }
+    }
+
+    /// The end of a path.
+    pub(crate) fn leaf() -> Self {
+        Self {
+            threshold: 0.0,
+            input: LEAF,
+            left: 0,
+        }
+    }
+
+    /// The place of its left child, which the right one follows; none of a leaf.
+    pub(crate) fn children(&self) -> Option<usize> {
+        (self.input != LEAF).then_some(self.left as usize)
+    }
+}
+
+/// Whether every path ends in a leaf: children stand behind their parent and within the tree.
+fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
+    let leads = |(index, node): (usize, &Node)| match node.children() {
+        None => true,
+        Some(left) => {
+            (node.input as usize) < width && left > index && left + 1 < tree.len() && node.threshold.is_finite()
+        }
+    };
+    !tree.is_empty() && tree.iter().enumerate().all(leads)
+}
+
+/// The place of the node to which a node sends a row, and the input that it asked; none from a leaf.
+#[inline]
+fn step(node: &Node, row: &[f64]) -> Option<(usize, usize)> {
+    let input = node.input as usize;
+    let x = row.get(input)?;
+    let is_left = matches!(x.partial_cmp(&node.threshold), Some(order) if order.is_le());
+    Some((node.left as usize + usize::from(!is_left), input))
+}
+
+/// The place of the leaf in which a row ends.
+#[inline]
+pub(crate) fn leaf_of(tree: &[Node], row: &[f64]) -> usize {
+    let mut at = 0;
+    // Checked when the trees were made: `get` always finds something, and the loop ends.
+    while let Some((next, _)) = tree.get(at).and_then(|node| step(node, row)) {
+        at = next;
+    }
+    at
+}
+
+fn write_tree(tree: &[Node], out: &mut Vec<u8>) {
+    out.put_u64(tree.len() as u64);
+    for node in tree {
+        out.put_f64(node.threshold);
+        out.put_u32(node.input);
+        out.put_u32(node.left);
+    }
+}
+
+fn read_tree(reader: &mut Reader<'_>) -> Result<Box<[Node]>, CodecError> {
+    let nodes = reader.count(NODE_BYTES)?;
+    let node = |_| {
+        Ok(Node {
+            threshold: reader.finite()?,
+            input: reader.u32()?,
+            left: reader.u32()?,
+        })
+    };
+    (0..nodes).map(node).collect()
+}
 
 /// What the nodes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,16 +337,16 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecErro
 /// Two trees of values over two inputs.
 pub(super) fn example() -> Arc<dyn Scorer> {
     let one = Tree {
-        nodes: Box::new([Node::split(0, 0.5, 1), Node::leaf(false), Node::leaf(false)]),
+        nodes: Box::new([Node::split(0, 0.5, 1), Node::leaf(), Node::leaf()]),
         values: vec![1.0, 0.5, 2.0],
     };
     let two = Tree {
         nodes: Box::new([
             Node::split(1, -1.0, 1),
-            Node::leaf(false),
+            Node::leaf(),
             Node::split(0, 0.0, 3),
-            Node::leaf(false),
-            Node::leaf(false),
+            Node::leaf(),
+            Node::leaf(),
         ]),
         values: vec![1.5, -1.0, 2.0, 1.0, 4.0],
     };
@@ -280,7 +366,7 @@ mod tests {
 
     fn stump(threshold: f64, values: &[f64]) -> Tree {
         Tree {
-            nodes: Box::new([Node::split(0, threshold, 1), Node::leaf(false), Node::leaf(false)]),
+            nodes: Box::new([Node::split(0, threshold, 1), Node::leaf(), Node::leaf()]),
             values: values.to_vec(),
         }
     }
