@@ -5,6 +5,7 @@ mod adaptive_random_forest;
 mod bag;
 mod baseline;
 mod blocks;
+mod calibrated;
 mod extremely_fast_tree;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;

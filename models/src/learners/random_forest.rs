@@ -14,6 +14,7 @@ use serde::Deserialize;
 use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, RandomForestClassifierParameters};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::rows::{TrainingSet, guarded};
 use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
@@ -67,6 +68,9 @@ impl Component for RandomForestKind {
                 need: Need::Optional("20000"),
                 doc: "Rows that are used at most; of more, a seeded sample. The time of a fit grows with their square.",
             },
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ]
     }
 
@@ -111,7 +115,8 @@ impl LearnerKind<dyn BatchLearner> for RandomForestKind {
                 Some(help),
             );
         }
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

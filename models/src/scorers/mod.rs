@@ -1,5 +1,6 @@
 //! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
 
+pub mod calibration;
 pub mod constant;
 pub mod forest;
 pub mod half_space;
@@ -45,6 +46,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: calibration::FORMAT,
+        summary: "Curves that make better probabilities of a model's probabilities.",
+        example: calibration::example,
+        read: calibration::read,
     },
     ScorerFormat {
         name: naive_bayes::FORMAT,
