@@ -174,7 +174,7 @@ enum PlainCriterion {
 #[derive(Deserialize)]
 struct PlainNode {
     output: usize,
-    _samples: usize,
+    samples: usize,
     split_feature: usize,
     split_value: Option<f64>,
     _split_score: Option<f64>,
@@ -229,10 +229,14 @@ fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
     let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
         return Err(unexpected("it has no trees, classes or samples"));
     };
+    let covers: Vec<Vec<f32>> = trees
+        .iter()
+        .map(|tree| tree.nodes.iter().map(|node| node.samples as f32).collect())
+        .collect();
     let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
     let trees = trees.ok_or_else(|| unexpected("a node has one child"))?;
     let calibration = calibrate(&trees, &samples, x, y);
-    Forest::new(x.width(), trees, calibration).map_err(FitError)
+    Forest::new(x.width(), &trees, Some(&covers), calibration).map_err(FitError)
 }
 
 /// The log-odds of the share `votes / voters`, finite by half a vote of a forest of `trees` on both sides. It depends

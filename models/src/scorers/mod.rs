@@ -2,13 +2,16 @@
 
 pub mod calibration;
 pub mod constant;
+pub(crate) mod ensemble;
 pub mod forest;
 pub mod half_space;
 pub mod linear;
 pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
+mod shap;
 pub mod trees;
+pub(crate) mod walk;
 
 use std::sync::Arc;
 
@@ -40,6 +43,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "Trees of one vote each on two classes; a table makes a probability of the votes.",
         example: forest::example,
         read: forest::read,
+    },
+    ScorerFormat {
+        name: ensemble::FORMAT,
+        summary: "Sums of trees, as they are or through the logistic or softmax function.",
+        example: ensemble::example,
+        read: ensemble::read,
     },
     ScorerFormat {
         name: pool::FORMAT,
