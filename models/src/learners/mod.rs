@@ -7,6 +7,7 @@ mod baseline;
 mod blocks;
 mod calibrated;
 mod extremely_fast_tree;
+mod gradient_boosting;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
@@ -50,4 +51,5 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
 pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &logistic_regression::LogisticRegressionKind,
     &random_forest::RandomForestKind,
+    &gradient_boosting::GradientBoostingKind,
 ];

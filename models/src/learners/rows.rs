@@ -1,5 +1,6 @@
 //! Which rows a learner uses, and how a batch learner turns them into a matrix.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_pcg::Pcg64;
@@ -62,6 +63,84 @@ impl TrainingSet {
     }
 }
 
+/// A training set of rows that count by their weights.
+pub(crate) struct WeightedSet {
+    /// Has observed every row.
+    pub(crate) encoder: ColumnsEncoder,
+    /// The inputs.
+    pub(crate) x: Matrix,
+    /// The class of each row, or its value, from -1e100 to 1e100.
+    pub(crate) y: Vec<f64>,
+    /// Of mean 1 before those that are out of all proportion are bounded, from 1e-6 to 1e6.
+    pub(crate) weights: Vec<f64>,
+}
+
+impl WeightedSet {
+    /// The usable rows in their order, at most `rows_max` of them, all equally likely; of a task of classes with every
+    /// class among them.
+    pub(crate) fn new(
+        rows: Labelled<'_>,
+        encoder: &ColumnsEncoder,
+        task: Task,
+        rows_max: usize,
+        seed: u64,
+    ) -> Result<Self, FitError> {
+        let pairs = rows.labels.iter().zip(rows.weights).take(rows.frame.rows()).enumerate();
+        let all: Vec<usize> = pairs
+            .filter(|(_, (y, w))| usable(task, **y, **w))
+            .map(|(row, _)| row)
+            .collect();
+        let chosen = choose(&all, &vec![1.0; rows.weights.len()], rows_max, seed);
+        let y: Vec<f64> = chosen
+            .iter()
+            .map(|&row| rows.labels[row].clamp(-1e100, 1e100))
+            .collect();
+        match task {
+            Task::Binary | Task::Multiclass { .. } => {
+                let classes: Vec<u32> = y.iter().map(|y| *y as u32).collect();
+                classes_present(&classes, task, rows.labels.len())?;
+            }
+            Task::Regression | Task::Anomaly if y.is_empty() => return Err(no_rows(rows.labels.len())),
+            Task::Regression | Task::Anomaly => {}
+        }
+        let count = chosen.len() as f64;
+        let mean = chosen.iter().fold(0.0, |sum, &row| sum + rows.weights[row] / count);
+        let mean = mean.max(f64::MIN_POSITIVE);
+        let mut encoder = encoder.clone();
+        for &row in &chosen {
+            encoder.observe(rows.frame, row, rows.dictionaries, rows.labels[row]);
+        }
+        let width = encoder.width();
+        let mut x = Matrix::new();
+        x.reset(chosen.len(), width);
+        let mut done = 0;
+        // Neighbours are encoded together, which is faster.
+        for together in chosen.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(first), Some(last)) = (together.first(), together.last()) else {
+                continue;
+            };
+            let out = x.values_mut().get_mut(done * width..).unwrap_or_default();
+            encoder.encode(rows.frame, *first..last + 1, rows.dictionaries, out);
+            done += together.len();
+        }
+        Ok(Self {
+            encoder,
+            x,
+            y,
+            weights: chosen
+                .iter()
+                .map(|&row| (rows.weights[row] / mean).clamp(1e-6, 1e6))
+                .collect(),
+        })
+    }
+}
+
+fn no_rows(given: usize) -> FitError {
+    FitError(format!(
+        "none of {given} rows has a usable label and weight; wait for labelled rows"
+    ))
+}
+
 /// Fails when there are no rows or a class is not among them.
 fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> {
     let classes = match task {
@@ -69,9 +148,7 @@ fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> 
         Task::Binary | Task::Regression | Task::Anomaly => 2,
     };
     if y.is_empty() {
-        return Err(FitError(format!(
-            "none of {given} rows has a usable label and weight; wait for labelled rows"
-        )));
+        return Err(no_rows(given));
     }
     let mut seen = vec![false; classes as usize];
     y.iter().for_each(|&class| seen[class as usize] = true);
@@ -137,7 +214,7 @@ fn below(random: &mut Pcg64, bound: usize) -> usize {
 }
 
 /// Runs a fit of a library that may give up by panicking on data that it cannot handle.
-pub(crate) fn guarded<T>(fit: impl FnOnce() -> Result<T, smartcore::error::Failed>) -> Result<T, FitError> {
+pub(crate) fn guarded<T, E: Display>(fit: impl FnOnce() -> Result<T, E>) -> Result<T, FitError> {
     match catch_unwind(AssertUnwindSafe(fit)) {
         Ok(result) => result.map_err(|failed| FitError(failed.to_string())),
         Err(_) => Err(FitError(
