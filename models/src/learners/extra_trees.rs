@@ -11,6 +11,7 @@ use std::sync::Arc;
 use driftmill_config::{Component, Field, Problems, Section};
 use smartcore::ensemble::extra_trees_regressor::{ExtraTreesRegressor, ExtraTreesRegressorParameters};
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::fitted_trees::{Grown, of_classes, shares};
 use super::random_forest::{DEPTH_MAX, LEAF_ROWS_MIN, Shape, TREES, inputs_asked};
 use super::rows::{TrainingSet, dense, guarded};
@@ -41,6 +42,9 @@ impl Component for ExtraTreesKind {
             DEPTH_MAX,
             LEAF_ROWS_MIN,
             rows_max("50000"),
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ];
         FIELDS
     }
@@ -72,7 +76,8 @@ impl LearnerKind<dyn BatchLearner> for ExtraTreesKind {
             shape: Shape::from_config(section, problems),
             rows_max: whole(section, "rows_max", 50_000, 2..=1_000_000, problems) as usize,
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

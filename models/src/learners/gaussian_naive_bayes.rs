@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::naive_bayes::fitted;
 use super::rows::TrainingSet;
 use super::settings::{named, refuse_task, rows_max, whole};
@@ -44,6 +45,9 @@ impl Component for GaussianNaiveBayesKind {
                       1000.",
             },
             rows_max("200000"),
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ];
         FIELDS
     }
@@ -78,7 +82,8 @@ impl LearnerKind<dyn BatchLearner> for GaussianNaiveBayesKind {
             rows_max,
             smoothing,
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

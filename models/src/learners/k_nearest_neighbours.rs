@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::rows::TrainingSet;
 use super::settings::{named, refuse_task, rows_max, whole};
 use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
@@ -51,6 +52,9 @@ impl Component for KNearestNeighboursKind {
                       all the same.",
             },
             rows_max("10000"),
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ];
         FIELDS
     }
@@ -90,7 +94,8 @@ impl LearnerKind<dyn BatchLearner> for KNearestNeighboursKind {
             k,
             by_distance,
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

@@ -5,11 +5,13 @@ mod adaptive_random_forest;
 mod bag;
 mod baseline;
 mod blocks;
+mod calibrated;
 mod elastic_net;
 mod extra_trees;
 mod extremely_fast_tree;
 mod fitted_trees;
 mod gaussian_naive_bayes;
+mod gradient_boosting;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
@@ -67,4 +69,5 @@ pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &k_nearest_neighbours::KNearestNeighboursKind,
     &gaussian_naive_bayes::GaussianNaiveBayesKind,
     &support_vector_machine::SupportVectorMachineKind,
+    &gradient_boosting::GradientBoostingKind,
 ];

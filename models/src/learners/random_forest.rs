@@ -21,6 +21,7 @@ use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, Rand
 use smartcore::ensemble::random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::fitted_trees::{Grown, Questions, of_classes, shares};
 use super::rows::{TrainingSet, dense, guarded};
 use super::settings::{named, refuse_task, whole};
@@ -107,6 +108,9 @@ impl Component for RandomForestKind {
                 need: Need::Optional("20000"),
                 doc: "Rows that are used at most; of more, a seeded sample. The time of a fit grows with their square.",
             },
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ];
         FIELDS
     }
@@ -136,7 +140,8 @@ impl LearnerKind<dyn BatchLearner> for RandomForestKind {
             rows_max: whole(section, "rows_max", 20_000, 2..=1_000_000, problems) as usize,
             encoder,
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 
@@ -193,7 +198,7 @@ enum PlainCriterion {
 #[derive(Deserialize)]
 struct PlainNode {
     output: usize,
-    _samples: usize,
+    samples: usize,
     split_feature: usize,
     split_value: Option<f64>,
     _split_score: Option<f64>,
@@ -299,10 +304,14 @@ fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
     let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
         return Err(unexpected("it has no trees, classes or samples"));
     };
+    let covers: Vec<Vec<f32>> = trees
+        .iter()
+        .map(|tree| tree.nodes.iter().map(|node| node.samples as f32).collect())
+        .collect();
     let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
     let trees = trees.ok_or_else(|| unexpected("a node has one child"))?;
     let calibration = calibrate(&trees, &samples, x, y);
-    Forest::new(x.width(), trees, calibration).map_err(FitError)
+    Forest::new(x.width(), &trees, Some(&covers), calibration).map_err(FitError)
 }
 
 /// The log-odds of the share `votes / voters`, finite by half a vote of a forest of `trees` on both sides. It depends

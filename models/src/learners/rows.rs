@@ -1,5 +1,6 @@
 //! Which rows a learner uses, and how a batch learner turns them into a matrix.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_pcg::Pcg64;
@@ -34,7 +35,7 @@ pub(crate) struct TrainingSet {
     pub(crate) y: Vec<u32>,
     /// The label of each row as it is, from -1e100 to 1e100.
     pub(crate) values: Vec<f64>,
-    /// The weight of each row, above 0; their mean is 1.
+    /// The weight of each row: of mean 1 before those that are out of all proportion are bounded, from 1e-6 to 1e6.
     pub(crate) weights: Vec<f64>,
 }
 
@@ -66,12 +67,15 @@ impl TrainingSet {
         let all = usable_rows(rows, task);
         let mut chosen = draw_without_replacement(&all, all.len().min(rows_max), &mut Pcg64::seed_from_u64(seed));
         chosen.sort_unstable();
-        // Divided by the largest, the weights add up to something finite; none becomes 0.
-        let largest = chosen.iter().map(|&row| rows.weights[row]).fold(0.0, f64::max);
-        let relative = chosen.iter().map(|&row| rows.weights[row] / largest);
-        let mut weights: Vec<f64> = relative.map(|weight| weight.max(f64::MIN_POSITIVE)).collect();
-        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
-        weights.iter_mut().for_each(|weight| *weight /= mean);
+        // Divided by the largest, the weights add up to something finite; equal ones are 1 exactly.
+        let largest = chosen
+            .iter()
+            .map(|&row| rows.weights[row])
+            .fold(f64::MIN_POSITIVE, f64::max);
+        let sum: f64 = chosen.iter().map(|&row| rows.weights[row] / largest).sum();
+        let mean = sum / chosen.len() as f64;
+        let relative = chosen.iter().map(|&row| rows.weights[row] / largest / mean);
+        let weights = relative.map(|weight| weight.clamp(1e-6, 1e6)).collect();
         Self::of(rows, encoder, task, &chosen, weights)
     }
 
@@ -96,8 +100,15 @@ impl TrainingSet {
         let width = encoder.width();
         let mut x = Matrix::new();
         x.reset(chosen.len(), width);
-        for (&row, out) in chosen.iter().zip(x.values_mut().chunks_mut(width.max(1))) {
-            encoder.encode(rows.frame, row..row + 1, rows.dictionaries, out);
+        let mut done = 0;
+        // Neighbours are encoded together, which is faster.
+        for together in chosen.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(first), Some(last)) = (together.first(), together.last()) else {
+                continue;
+            };
+            let out = x.values_mut().get_mut(done * width..).unwrap_or_default();
+            encoder.encode(rows.frame, *first..last + 1, rows.dictionaries, out);
+            done += together.len();
         }
         Ok(Self {
             encoder,
@@ -203,7 +214,7 @@ pub(crate) fn dense(x: &Matrix) -> Result<DenseMatrix<f64>, smartcore::error::Fa
 }
 
 /// Runs a fit of a library that may give up by panicking on data that it cannot handle.
-pub(crate) fn guarded<T>(fit: impl FnOnce() -> Result<T, smartcore::error::Failed>) -> Result<T, FitError> {
+pub(crate) fn guarded<T, E: Display>(fit: impl FnOnce() -> Result<T, E>) -> Result<T, FitError> {
     match catch_unwind(AssertUnwindSafe(fit)) {
         Ok(result) => result.map_err(|failed| FitError(failed.to_string())),
         Err(_) => Err(FitError(

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::random_forest::platt;
 use super::rows::TrainingSet;
 use super::settings::{named, number, refuse_task, rows_max, whole};
@@ -75,6 +76,9 @@ impl Component for SupportVectorMachineKind {
                 doc: "Regression: errors that cost nothing, in standard deviations of the label, from 0 to 10.",
             },
             rows_max("2000"),
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ];
         FIELDS
     }
@@ -107,7 +111,8 @@ impl LearnerKind<dyn BatchLearner> for SupportVectorMachineKind {
                 .has("gamma")
                 .then(|| number(section, "gamma", 1.0, 1e-9..=1e9, problems)),
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

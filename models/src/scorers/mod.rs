@@ -1,15 +1,19 @@
 //! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
 
+pub mod calibration;
 pub mod constant;
+pub(crate) mod ensemble;
 pub mod forest;
 pub mod half_space;
 pub mod linear;
 pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
+mod shap;
 pub mod support_vectors;
 pub mod tree_means;
 pub mod trees;
+pub(crate) mod walk;
 
 use std::sync::Arc;
 
@@ -43,10 +47,22 @@ pub const SCORERS: &[ScorerFormat] = &[
         read: forest::read,
     },
     ScorerFormat {
+        name: ensemble::FORMAT,
+        summary: "Sums of trees, as they are or through the logistic or softmax function.",
+        example: ensemble::example,
+        read: ensemble::read,
+    },
+    ScorerFormat {
         name: pool::FORMAT,
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
         read: pool::read,
+    },
+    ScorerFormat {
+        name: calibration::FORMAT,
+        summary: "Curves that make better probabilities of a model's probabilities.",
+        example: calibration::example,
+        read: calibration::read,
     },
     ScorerFormat {
         name: naive_bayes::FORMAT,
