@@ -14,7 +14,18 @@ pub(super) struct Case {
     kind: &'static dyn LearnerKind<dyn BatchLearner>,
     task: Task,
     columns: &'static str,
+    /// Beside those of its example.
+    settings: &'static str,
 }
+
+/// What stands around a learner stands around all of them alike: it is tested around the first of the list, by task.
+const AROUND: [(Task, &str); 2] = [
+    (Task::Binary, "calibration = 'platt'"),
+    (
+        Task::Multiclass { classes: 3 },
+        "calibration = 'isotonic'\nclass_weight = 'balanced'",
+    ),
+];
 
 impl Case {
     /// Every setting that the learner accepts.
@@ -22,9 +33,18 @@ impl Case {
         let mut cases = Vec::new();
         for task in TASKS {
             for columns in [SCALED, NATIVE] {
-                let case = Self { kind, task, columns };
-                if case.try_build().is_ok() {
-                    cases.push(case);
+                let is_first = kind.name() == BATCH_LEARNERS[0].name();
+                let around = AROUND.into_iter().filter(|(of, _)| is_first && *of == task);
+                for settings in around.map(|(_, settings)| settings).chain([""]) {
+                    let case = Self {
+                        kind,
+                        task,
+                        columns,
+                        settings,
+                    };
+                    if case.try_build().is_ok() {
+                        cases.push(case);
+                    }
                 }
             }
         }
@@ -34,7 +54,7 @@ impl Case {
 
     pub(super) fn name(&self) -> String {
         let form = if self.columns == SCALED { "scaled" } else { "native" };
-        format!("{} ({:?}, {form})", self.kind.name(), self.task)
+        format!("{} ({:?}, {form}) {}", self.kind.name(), self.task, self.settings)
     }
 
     /// As its example configures it, with fewer trees where it has such a key.
@@ -42,6 +62,7 @@ impl Case {
         let encoder = encoder_of(self.columns);
         let context = LearnerContext::new(self.task, &encoder, 3);
         let text = self.kind.example().replace("trees = 100", "trees = 12");
+        let text = format!("{text}\n{}", self.settings);
         try_section(&text, |section, problems| self.kind.build(section, &context, problems))
     }
 

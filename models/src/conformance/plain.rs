@@ -93,16 +93,19 @@ impl Plain {
     }
 }
 
+/// Numbers as they are; `missing` says what becomes of missing ones.
+pub(crate) fn encoder(columns: usize, missing: &str) -> ColumnsEncoder {
+    let specs = specs(columns);
+    let table = |spec: &ColumnSpec| format!("{} = {{ encode = 'none', missing = '{missing}' }}\n", spec.name);
+    let tables: String = specs.iter().map(table).collect();
+    with_section(&tables, |section, problems| {
+        ColumnsEncoder::from_config(section, &specs, 1, problems)
+    })
+}
+
 /// The learner of this name and these settings over the columns of `rows`, or what is wrong with them.
 pub(crate) fn try_learner(name: &str, settings: &str, task: Task, rows: &Plain) -> Result<Box<dyn Learner>, String> {
-    let specs = specs(rows.values.len());
-    let tables: String = specs
-        .iter()
-        .map(|spec| format!("{} = {{ encode = 'none', missing = '{}' }}\n", spec.name, missing(name)))
-        .collect();
-    let encoder = with_section(&tables, |section, problems| {
-        ColumnsEncoder::from_config(section, &specs, 1, problems)
-    });
+    let encoder = encoder(rows.values.len(), missing(name));
     let kind = LEARNERS.iter().find(|kind| kind.name() == name).unwrap();
     try_section(settings, |section, problems| {
         kind.build(section, &LearnerContext::new(task, &encoder, 1), problems)

@@ -8,6 +8,7 @@ use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linear::logistic_regression::{LogisticRegression, LogisticRegressionParameters};
 
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
 use super::rows::{TrainingSet, guarded};
 use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
 use crate::encoders::ColumnsEncoder;
@@ -48,6 +49,9 @@ impl Component for LogisticRegressionKind {
                 need: Need::Optional("200000"),
                 doc: "Rows that are used at most; of more, a seeded sample.",
             },
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
         ]
     }
 
@@ -90,7 +94,8 @@ impl LearnerKind<dyn BatchLearner> for LogisticRegressionKind {
             l2,
             rows_max,
         };
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 

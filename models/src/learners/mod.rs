@@ -6,17 +6,28 @@ mod auto;
 mod bag;
 mod baseline;
 mod blocks;
+mod calibrated;
+mod elastic_net;
+mod extra_trees;
 mod extremely_fast_tree;
+mod fitted_trees;
+mod gaussian_naive_bayes;
+mod gradient_boosting;
 mod half_space_trees;
 mod hoeffding_adaptive_tree;
 mod hoeffding_tree;
+mod k_nearest_neighbours;
 mod knn;
+mod lasso;
+mod least_squares;
 mod leveraging_bagging;
+mod linear_regression;
 mod logistic_regression;
 mod majority;
 mod naive_bayes;
 mod no_change;
 mod random_forest;
+mod ridge;
 mod rows;
 mod settings;
 mod sgd;
@@ -24,6 +35,7 @@ mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
 mod streaming_random_patches;
+mod support_vector_machine;
 pub(crate) mod tree;
 mod watched;
 
@@ -54,4 +66,13 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
 pub const BATCH_LEARNERS: &[&dyn LearnerKind<dyn BatchLearner>] = &[
     &logistic_regression::LogisticRegressionKind,
     &random_forest::RandomForestKind,
+    &extra_trees::ExtraTreesKind,
+    &linear_regression::LinearRegressionKind,
+    &ridge::RidgeKind,
+    &lasso::LassoKind,
+    &elastic_net::ElasticNetKind,
+    &k_nearest_neighbours::KNearestNeighboursKind,
+    &gaussian_naive_bayes::GaussianNaiveBayesKind,
+    &support_vector_machine::SupportVectorMachineKind,
+    &gradient_boosting::GradientBoostingKind,
 ];

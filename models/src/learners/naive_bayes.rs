@@ -15,6 +15,7 @@ use std::sync::Arc;
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::blocks::Blocks;
+use super::rows::TrainingSet;
 use super::settings::{MEMORY_MAX, check_memory, named, refuse_task};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Form, Input, Labelled, Learner, LearnerContext, LearnerKind, Task};
@@ -208,9 +209,14 @@ struct Core {
 impl NaiveBayes {
     /// Has learned nothing.
     fn new(task: Task, encoder: ColumnsEncoder, smoothing: f64) -> Self {
+        let inputs: Vec<Input> = encoder.inputs().collect();
+        Self::over(&inputs, task, encoder, smoothing)
+    }
+
+    /// The same, the inputs of the encoder taken for these.
+    fn over(inputs: &[Input], task: Task, encoder: ColumnsEncoder, smoothing: f64) -> Self {
         let (width, classes) = (encoder.width(), task.outputs().max(2));
         let numbers = || vec![0.0; (classes + 1) * width];
-        let inputs: Vec<Input> = encoder.inputs().collect();
         let (mut counts, mut tables) = (Vec::new(), Vec::new());
         for (place, input) in inputs.iter().enumerate() {
             if let Input::Category { codes } = input {
@@ -247,6 +253,24 @@ impl NaiveBayes {
             encoder,
         }
     }
+}
+
+/// What has learned from a training set, each class brought up to date with all of it. An input that is 0 or 1
+/// throughout is counted as a category of two: a normal density of one that is rarely 1 would be far too sure.
+pub(super) fn fitted(task: Task, set: &TrainingSet, smoothing: f64) -> Known {
+    let mut inputs: Vec<Input> = set.encoder.inputs().collect();
+    for (place, input) in inputs.iter_mut().enumerate() {
+        let mut values = set.x.iter().map(|x| x[place]);
+        if *input == Input::Number && values.all(|x| x == 0.0 || x == 1.0 || x.is_nan()) {
+            *input = Input::Category { codes: 2 };
+        }
+    }
+    let mut core = NaiveBayes::over(&inputs, task, set.encoder.clone(), smoothing).core;
+    for (x, (class, weight)) in set.x.iter().zip(set.y.iter().zip(&set.weights)) {
+        core.step(x, *class as usize, weight.min(WEIGHT_MAX));
+    }
+    (0..core.classes()).for_each(|class| core.refresh(class));
+    core.known
 }
 
 impl Core {

@@ -6,21 +6,81 @@
 //! see a row (Platt scaling on the out-of-bag votes). The table increases strictly, so smartcore's answer is
 //! `score > Forest::majority`, exactly; the model itself decides at a probability of 0.5, which is right more often
 //! where one class is rare and hardly a tree ever votes for it.
+//!
+//! For several classes and for values the scorer is [`TreeMeans`]. Its values are the means that smartcore's trees have
+//! in their leaves, and its answers are smartcore's to the bit. Several classes are learned by such trees too, in whose
+//! leaves the shares of all classes are counted over the rows that a tree was grown on (each once, however often it was
+//! drawn; `fitted_trees.rs`). How sure their means are is then set by one power of them all (Guo et al., "On calibration of modern neural networks", ICML
+//! 2017), fitted on what the trees say that did not see a row.
 
 use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 use serde::Deserialize;
 use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, RandomForestClassifierParameters};
+use smartcore::ensemble::random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use super::rows::{TrainingSet, guarded};
-use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Task};
+use super::calibrated::{CALIBRATION, CALIBRATION_SHARE, CLASS_WEIGHT, around};
+use super::fitted_trees::{Grown, Questions, of_classes, shares};
+use super::rows::{TrainingSet, dense, guarded};
+use super::settings::{named, refuse_task, whole};
+use crate::contracts::{BatchLearner, FitError, FitStart, Form, Labelled, LearnerContext, LearnerKind, Scorer, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::scorers::forest::{Forest, Node, vote};
-use crate::scorers::linear::logistic;
+use crate::scorers::linear::{logistic, softmax};
+use crate::scorers::tree_means::{Answer, TreeMeans};
+
+/// Keys of all forests.
+pub(super) const TREES: Field = Field {
+    name: "trees",
+    kind: Kind::Integer,
+    need: Need::Optional("100"),
+    doc: "Number of trees, from 1 to 1000.",
+};
+/// As [`TREES`].
+pub(super) const DEPTH_MAX: Field = Field {
+    name: "depth_max",
+    kind: Kind::Integer,
+    need: Need::Optional("12"),
+    doc: "Questions from the root to a leaf at most, from 1 to 64.",
+};
+/// As [`TREES`].
+pub(super) const LEAF_ROWS_MIN: Field = Field {
+    name: "leaf_rows_min",
+    kind: Kind::Integer,
+    need: Need::Optional("5"),
+    doc: "Training rows in a leaf at least.",
+};
+
+/// How large a forest becomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) trees: u16,
+    /// Levels of a tree as smartcore counts them, the root among them; we count questions.
+    pub(super) levels: u16,
+    pub(super) leaf_rows_min: usize,
+}
+
+impl Shape {
+    /// Reads the keys above.
+    pub(super) fn from_config(section: &Section<'_>, problems: &mut Problems) -> Self {
+        Self {
+            trees: whole(section, "trees", 100, 1..=1_000, problems) as u16,
+            levels: whole(section, "depth_max", 12, 1..=64, problems) as u16 + 1,
+            leaf_rows_min: whole(section, "leaf_rows_min", 5, 1..=1_000_000, problems) as usize,
+        }
+    }
+}
+
+/// Of how many inputs a question about classes is the best: of as many columns as their square root, each with all of
+/// its inputs. smartcore counts those that are constant in a node, as most of a one-hot column are.
+pub(super) fn inputs_asked(encoder: &ColumnsEncoder) -> usize {
+    let columns = encoder.columns().len().max(1) as f64;
+    (encoder.width() as f64 / columns.sqrt()).ceil() as usize
+}
 
 /// The entry of the list.
 pub(crate) struct RandomForestKind;
@@ -31,43 +91,28 @@ impl Component for RandomForestKind {
     }
 
     fn summary(&self) -> &'static str {
-        "A random forest (smartcore), its probabilities calibrated on the votes of the trees that did not see a row. \
-         Binary tasks. Rows whose weights differ are drawn in proportion to them."
+        "A random forest (smartcore). Binary tasks: its probabilities are calibrated on the votes of the trees that did \
+         not see a row. Multiclass and regression tasks: the mean over the trees of the shares of classes, or of the \
+         values, in their leaves. Rows whose weights differ are drawn in proportion to them."
     }
 
     fn fields(&self) -> &'static [Field] {
-        &[
-            Field {
-                name: "learner",
-                kind: Kind::OneOf(&["random-forest"]),
-                need: Need::Optional("the learner is named elsewhere"),
-                doc: "The learner's name.",
-            },
-            Field {
-                name: "trees",
-                kind: Kind::Integer,
-                need: Need::Optional("100"),
-                doc: "Number of trees, from 1 to 1000.",
-            },
-            Field {
-                name: "depth_max",
-                kind: Kind::Integer,
-                need: Need::Optional("12"),
-                doc: "Questions from the root to a leaf at most, from 1 to 64.",
-            },
-            Field {
-                name: "leaf_rows_min",
-                kind: Kind::Integer,
-                need: Need::Optional("5"),
-                doc: "Training rows in a leaf at least.",
-            },
+        const FIELDS: &[Field] = &[
+            named(&["random-forest"]),
+            TREES,
+            DEPTH_MAX,
+            LEAF_ROWS_MIN,
             Field {
                 name: "rows_max",
                 kind: Kind::Integer,
                 need: Need::Optional("20000"),
                 doc: "Rows that are used at most; of more, a seeded sample. The time of a fit grows with their square.",
             },
-        ]
+            CLASS_WEIGHT,
+            CALIBRATION,
+            CALIBRATION_SHARE,
+        ];
+        FIELDS
     }
 
     fn example(&self) -> &'static str {
@@ -85,41 +130,25 @@ impl LearnerKind<dyn BatchLearner> for RandomForestKind {
         let before = problems.len();
         // smartcore's trees know neither missing values nor categories.
         let encoder = context.encoder(Form::Scaled, section, problems)?;
-        let mut bounded = |key: &str, default: usize, min: usize, max: usize| {
-            let value = section.get_or(key, default, problems);
-            if !(min..=max).contains(&value) {
-                problems.push(
-                    section.key_span(key),
-                    format!("`{key}` must be from {min} to {max}"),
-                    None,
-                );
-            }
-            value
-        };
+        if context.task == Task::Anomaly {
+            let help = "`random-forest` learns binary, multiclass and regression tasks";
+            refuse_task(section, help, problems);
+        }
         let fit = Fit {
-            trees: bounded("trees", 100, 1, 1_000) as u16,
-            depth_max: bounded("depth_max", 12, 1, 64) as u16,
-            leaf_rows_min: bounded("leaf_rows_min", 5, 1, 1_000_000),
-            rows_max: bounded("rows_max", 20_000, 2, 1_000_000),
+            task: context.task,
+            shape: Shape::from_config(section, problems),
+            rows_max: whole(section, "rows_max", 20_000, 2..=1_000_000, problems) as usize,
             encoder,
         };
-        if context.task != Task::Binary {
-            let help = "`random-forest` learns binary tasks".to_owned();
-            problems.push(
-                section.span(),
-                "this learner cannot learn this task".to_owned(),
-                Some(help),
-            );
-        }
-        (problems.len() == before).then(|| Box::new(fit) as Box<dyn BatchLearner>)
+        let fit = around(Box::new(fit), section, context, problems);
+        (problems.len() == before).then_some(fit)
     }
 }
 
 /// What is to be fitted, and how.
 struct Fit {
-    trees: u16,
-    depth_max: u16,
-    leaf_rows_min: usize,
+    task: Task,
+    shape: Shape,
     rows_max: usize,
     encoder: ColumnsEncoder,
 }
@@ -169,7 +198,7 @@ enum PlainCriterion {
 #[derive(Deserialize)]
 struct PlainNode {
     output: usize,
-    _samples: usize,
+    samples: usize,
     split_feature: usize,
     split_value: Option<f64>,
     _split_score: Option<f64>,
@@ -211,11 +240,62 @@ fn convert_tree(tree: &PlainTree, classes: &[u32]) -> Option<Box<[Node]>> {
 
 /// Fits smartcore's forest.
 fn fit(x: &Matrix, y: &Vec<u32>, parameters: RandomForestClassifierParameters) -> Result<Fitted, FitError> {
-    let (rows, width) = (x.rows(), x.width());
-    let values = (0..width)
-        .flat_map(|column| x.values().iter().skip(column).step_by(width).copied())
-        .collect();
-    guarded(|| RandomForestClassifier::fit(&DenseMatrix::new(rows, width, values, true)?, y, parameters))
+    guarded(|| RandomForestClassifier::fit(&dense(x)?, y, parameters))
+}
+
+/// Fits smartcore's forest of values; the scorer of our own.
+fn values(set: &TrainingSet, parameters: RandomForestRegressorParameters) -> Result<TreeMeans, FitError> {
+    let grown = grown(set, &set.values, parameters)?;
+    TreeMeans::new(Answer::Value, set.x.width(), grown.trees).map_err(FitError)
+}
+
+/// smartcore's trees for these labels.
+fn grown(set: &TrainingSet, labels: &Vec<f64>, parameters: RandomForestRegressorParameters) -> Result<Grown, FitError> {
+    Grown::of(&guarded(|| {
+        RandomForestRegressor::fit(&dense(&set.x)?, labels, parameters)
+    })?)
+}
+
+/// A forest of several classes from its trees.
+fn with_shares(trees: Vec<Questions>, classes: usize, set: &TrainingSet) -> Result<TreeMeans, FitError> {
+    let (nodes, samples): (Vec<_>, Vec<_>) = trees.into_iter().unzip();
+    let pairs = nodes.into_iter().zip(&samples);
+    let trees = pairs.map(|(nodes, samples)| shares(nodes, classes, set, |row| samples.get(row) == Some(&true)));
+    let means = TreeMeans::new(Answer::Classes(classes), set.x.width(), trees.collect()).map_err(FitError)?;
+    let rows = set.x.iter().zip(&set.y).enumerate();
+    let logs = rows.filter_map(|(row, (x, class))| {
+        let saw = |tree: usize| {
+            samples
+                .get(tree)
+                .is_some_and(|samples| samples.get(row) != Some(&false))
+        };
+        Some((means.logs_without(x, saw)?, *class as usize))
+    });
+    let power = best_power(&logs.collect::<Vec<_>>());
+    Ok(means.with_power(power))
+}
+
+/// The power of shares of least log loss, given their logarithms and each row's class, by Newton's method, drawn a
+/// little towards 1.
+fn best_power(rows: &[(Vec<f64>, usize)]) -> f64 {
+    let mut power = 1.0_f64;
+    for _ in 0..30 {
+        let (mut slope, mut bend) = (power - 1.0, 1.0);
+        for (logs, class) in rows {
+            let mut shares: Vec<f64> = logs.iter().map(|log| power * log).collect();
+            softmax(&mut shares);
+            let mean: f64 = shares.iter().zip(logs).map(|(share, log)| share * log).sum();
+            let spread = |(share, log): (&f64, &f64)| share * (log - mean) * (log - mean);
+            slope += mean - logs.get(*class).copied().unwrap_or(mean);
+            bend += shares.iter().zip(logs).map(spread).sum::<f64>();
+        }
+        let step = (slope / bend).clamp(-0.5, 0.5);
+        power = (power - step).clamp(0.05, 10.0);
+        if step.abs() < 1e-9 {
+            break;
+        }
+    }
+    power
 }
 
 /// The same forest as a scorer of our own, calibrated on its own training rows.
@@ -224,10 +304,14 @@ fn convert(fitted: &Fitted, x: &Matrix, y: &[u32]) -> Result<Forest, FitError> {
     let (Some(trees), Some(classes), Some(samples)) = (plain.trees, plain.classes, plain.samples) else {
         return Err(unexpected("it has no trees, classes or samples"));
     };
+    let covers: Vec<Vec<f32>> = trees
+        .iter()
+        .map(|tree| tree.nodes.iter().map(|node| node.samples as f32).collect())
+        .collect();
     let trees: Option<Vec<Box<[Node]>>> = trees.iter().map(|tree| convert_tree(tree, &classes)).collect();
     let trees = trees.ok_or_else(|| unexpected("a node has one child"))?;
     let calibration = calibrate(&trees, &samples, x, y);
-    Forest::new(x.width(), trees, calibration).map_err(FitError)
+    Forest::new(x.width(), &trees, Some(&covers), calibration).map_err(FitError)
 }
 
 /// The log-odds of the share `votes / voters`, finite by half a vote of a forest of `trees` on both sides. It depends
@@ -249,7 +333,7 @@ fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]
             }
         }
         if voters > 0 {
-            points.push((log_odds(votes, voters, trees.len()), f64::from(class)));
+            points.push((log_odds(votes, voters, trees.len()), f64::from(class), 1.0));
         }
     }
     let (slope, offset) = platt(&points);
@@ -258,18 +342,19 @@ fn calibrate(trees: &[Box<[Node]>], samples: &[Vec<bool>], x: &Matrix, y: &[u32]
         .collect()
 }
 
-/// Slope and offset of a logistic regression on one input, by Newton's method, drawn a little towards the identity
+/// Slope and offset of a logistic regression of classes on one input, weighted (each point an input, a class and a
+/// weight), by Newton's method, drawn a little towards the identity
 /// (Platt, "Probabilistic outputs for support vector machines", 1999). Bounded, so that the table that is made with
 /// them increases strictly in double precision.
-fn platt(points: &[(f64, f64)]) -> (f64, f64) {
+pub(super) fn platt(points: &[(f64, f64, f64)]) -> (f64, f64) {
     const PRIOR: f64 = 1.0;
     let (mut slope, mut offset) = (1.0_f64, 0.0_f64);
     for _ in 0..50 {
         let (mut g0, mut g1) = (PRIOR * (slope - 1.0), PRIOR * offset);
         let (mut h00, mut h01, mut h11) = (PRIOR, 0.0, PRIOR);
-        for &(t, y) in points {
+        for &(t, y, weight) in points {
             let p = logistic(slope * t + offset);
-            let (error, curvature) = (p - y, p * (1.0 - p));
+            let (error, curvature) = (weight * (p - y), weight * p * (1.0 - p));
             g0 += error * t;
             g1 += error;
             h00 += curvature * t * t;
@@ -286,20 +371,51 @@ fn platt(points: &[(f64, f64)]) -> (f64, f64) {
     (slope, offset)
 }
 
+impl Fit {
+    /// smartcore's parameters for two classes.
+    fn parameters(&self, width: usize, seed: u64) -> RandomForestClassifierParameters {
+        RandomForestClassifierParameters::default()
+            .with_n_trees(self.shape.trees)
+            .with_max_depth(self.shape.levels)
+            .with_min_samples_leaf(self.shape.leaf_rows_min)
+            .with_m((width as f64).sqrt().ceil() as usize)
+            .with_keep_samples(true)
+            .with_seed(seed)
+    }
+
+    /// Its parameters for values; each question is the best of so many inputs.
+    fn value_parameters(&self, trees: usize, inputs: usize, seed: u64) -> RandomForestRegressorParameters {
+        RandomForestRegressorParameters::default()
+            .with_n_trees(trees)
+            .with_max_depth(self.shape.levels)
+            .with_min_samples_leaf(self.shape.leaf_rows_min)
+            .with_m(inputs)
+            .with_keep_samples(true)
+            .with_seed(seed)
+    }
+}
+
 impl BatchLearner for Fit {
     fn fit(&self, rows: Labelled<'_>, start: FitStart<'_>) -> Result<Model, FitError> {
         let seed = start.seed;
-        let set = TrainingSet::new(rows, &self.encoder, Task::Binary, self.rows_max, seed)?;
-        let parameters = RandomForestClassifierParameters::default()
-            .with_n_trees(self.trees)
-            // smartcore counts the root as a level, we count questions.
-            .with_max_depth(self.depth_max + 1)
-            .with_min_samples_leaf(self.leaf_rows_min)
-            .with_m((set.x.width() as f64).sqrt().ceil() as usize)
-            .with_keep_samples(true)
-            .with_seed(seed);
-        let forest = convert(&fit(&set.x, &set.y, parameters)?, &set.x, &set.y)?;
-        Model::new(Task::Binary, Arc::new(set.encoder), Arc::new(forest)).map_err(FitError)
+        let set = TrainingSet::new(rows, &self.encoder, self.task, self.rows_max, seed)?;
+        let (width, trees) = (set.x.width(), usize::from(self.shape.trees));
+        let scorer: Arc<dyn Scorer> = match self.task {
+            // A third of the inputs (Breiman 2001).
+            Task::Regression => Arc::new(values(&set, self.value_parameters(trees, width.div_ceil(3), seed))?),
+            Task::Multiclass { classes } => {
+                let (classes, inputs) = ((classes as usize).max(2), inputs_asked(&set.encoder));
+                let grow =
+                    |labels: &Vec<f64>, trees, seed| grown(&set, labels, self.value_parameters(trees, inputs, seed));
+                let trees = of_classes(&set, classes, trees, seed, grow)?;
+                Arc::new(with_shares(trees, classes, &set)?)
+            }
+            Task::Binary | Task::Anomaly => {
+                let fitted = fit(&set.x, &set.y, self.parameters(width, seed))?;
+                Arc::new(convert(&fitted, &set.x, &set.y)?)
+            }
+        };
+        Model::new(self.task, Arc::new(set.encoder), scorer).map_err(FitError)
     }
 }
 
@@ -309,7 +425,9 @@ mod tests {
     use rand_pcg::rand_core::{Rng, SeedableRng};
 
     use super::*;
-    use crate::contracts::Scorer;
+    use crate::learners::least_squares::tests::random as random_values;
+    use crate::learners::tree::largest;
+    use crate::scorers::tree_means::leaf_of;
 
     /// Random rows, some of them with equal values; class 1 more likely where inputs 0 and 1 differ.
     fn random(rows: usize, width: usize, seed: u64) -> (Matrix, Vec<u32>) {
@@ -360,6 +478,76 @@ mod tests {
     }
 
     #[test]
+    fn values_are_smartcores_to_the_bit() {
+        for seed in 0..4 {
+            let (train, test) = (random_values(300, seed), random_values(200, seed + 50));
+            let parameters = || {
+                RandomForestRegressorParameters::default()
+                    .with_n_trees(9)
+                    .with_max_depth(3 + seed as u16)
+                    .with_seed(seed)
+            };
+            let theirs = RandomForestRegressor::fit(&dense(&train.x).unwrap(), &train.values, parameters()).unwrap();
+            let mut ours = Vec::new();
+            values(&train, parameters()).unwrap().score(&test.x, &mut ours);
+            assert_eq!(ours, theirs.predict(&dense(&test.x).unwrap()).unwrap(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn leaves_of_several_classes_know_their_shares() {
+        let mut set = random_values(300, 1);
+        set.y = set.values.iter().map(|y| ((y / 3.0) as u32).min(3)).collect();
+        let parameters = |trees, seed| {
+            RandomForestRegressorParameters::default()
+                .with_n_trees(trees)
+                .with_max_depth(5)
+                .with_keep_samples(true)
+                .with_seed(seed)
+        };
+        let grow = |labels: &Vec<f64>, trees, seed| grown(&set, labels, parameters(trees, seed));
+        let trees = of_classes(&set, 4, 23, 1, grow).unwrap();
+        let mut scores = Vec::new();
+        let forest = with_shares(trees.clone(), 4, &set).unwrap();
+        forest.with_power(1.0).score(&set.x, &mut scores);
+        let mut right = 0;
+        for (row, x) in set.x.iter().enumerate() {
+            let mut shares = vec![0.0; 4];
+            for (nodes, samples) in &trees {
+                // The rows of the leaf, and all rows that the tree was grown on: a forest of roots is one tree more.
+                let leaf = leaf_of(nodes, x);
+                let rows = (0..300).filter(|row| samples[*row]);
+                let of_leaf = |row: &usize| leaf_of(nodes, &set.x.values()[4 * row..4 * row + 4]) == leaf;
+                let (all, here) = (rows.clone().count() as f64, rows.clone().filter(of_leaf).count() as f64);
+                for row in rows {
+                    let class = set.y[row] as usize;
+                    shares[class] += f64::from(u8::from(of_leaf(&row))) / here + 1.0 / (all * 23.0);
+                }
+            }
+            let scores = &scores[4 * row..4 * row + 4];
+            assert!(
+                scores
+                    .iter()
+                    .zip(&shares)
+                    .all(|(p, share)| (p - share / 24.0).abs() < 1e-12)
+            );
+            right += usize::from(largest(scores) as u32 == set.y[row]);
+        }
+        assert!(right > 240, "{right} of 300");
+    }
+
+    #[test]
+    fn shares_are_made_surer_or_less_sure_by_what_came() {
+        // Of shares of 3 to 1 the larger class came 9 times of 10: as often as their squares say.
+        let logs = |class| (vec![0.75_f64.ln(), 0.25_f64.ln()], class);
+        let rows: Vec<_> = (0..10_000).map(|row| logs(usize::from(row % 10 == 0))).collect();
+        assert!((best_power(&rows) - 2.0).abs() < 0.01);
+        let even: Vec<_> = (0..10_000).map(|row| logs(row % 2)).collect();
+        assert_eq!(best_power(&even), 0.05);
+        assert_eq!(best_power(&[]), 1.0);
+    }
+
+    #[test]
     fn probabilities_are_calibrated_out_of_bag() {
         let (x, y) = random(3_000, 4, 9);
         let fitted = fit(&x, &y, parameters(50, 4, 9)).unwrap();
@@ -389,16 +577,16 @@ mod tests {
             (
                 "the wrong way round",
                 (0..500)
-                    .map(|i| (f64::from(i % 11) - 5.0, f64::from(u32::from(i % 11 < 5))))
+                    .map(|i| (f64::from(i % 11) - 5.0, f64::from(u32::from(i % 11 < 5)), 1.0))
                     .collect(),
             ),
             (
                 "separated",
                 (0..500)
-                    .map(|i| (f64::from(i % 2) * 10.0 - 5.0, f64::from(i % 2)))
+                    .map(|i| (f64::from(i % 2) * 10.0 - 5.0, f64::from(i % 2), 1.0))
                     .collect(),
             ),
-            ("one class", vec![(-7.0, 1.0); 10_000]),
+            ("one class", vec![(-7.0, 1.0, 1.0); 10_000]),
         ] {
             let (slope, offset) = platt(&points);
             let table: Vec<f64> = (0..=1_000)

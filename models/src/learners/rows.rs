@@ -1,9 +1,11 @@
 //! Which rows a learner uses, and how a batch learner turns them into a matrix.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
+use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use crate::contracts::{FitError, Labelled, Task};
 use crate::encoders::ColumnsEncoder;
@@ -20,19 +22,27 @@ pub(crate) fn usable(task: Task, label: f64, weight: f64) -> bool {
     label_fits && weight.is_finite() && weight > 0.0
 }
 
-/// A training set: the encoder fitted on its rows, their inputs and their classes.
+/// Values beyond are taken for it, so that sums of their squares stay finite.
+const MAGNITUDE_MAX: f64 = 1e100;
+
+/// A training set: the encoder fitted on its rows, their inputs and their labels.
 pub(crate) struct TrainingSet {
     /// Has observed every row.
     pub(crate) encoder: ColumnsEncoder,
     /// The inputs.
     pub(crate) x: Matrix,
-    /// The class of each row.
+    /// The class of each row; of no meaning where the task has none.
     pub(crate) y: Vec<u32>,
+    /// The label of each row as it is, from -1e100 to 1e100.
+    pub(crate) values: Vec<f64>,
+    /// The weight of each row: of mean 1 before those that are out of all proportion are bounded, from 1e-6 to 1e6.
+    pub(crate) weights: Vec<f64>,
 }
 
 impl TrainingSet {
     /// The usable rows in their order, at most `rows_max` of them, with every class of `0..classes` among them.
-    /// Weights that differ are honoured by drawing rows with replacement, in proportion to their weights.
+    /// Weights that differ are honoured by drawing rows with replacement, in proportion to their weights; the rows that
+    /// are left all weigh the same.
     pub(crate) fn new(
         rows: Labelled<'_>,
         encoder: &ColumnsEncoder,
@@ -40,26 +50,77 @@ impl TrainingSet {
         rows_max: usize,
         seed: u64,
     ) -> Result<Self, FitError> {
-        let pairs = rows.labels.iter().zip(rows.weights).take(rows.frame.rows()).enumerate();
-        let all: Vec<usize> = pairs
-            .filter(|(_, (y, w))| usable(task, **y, **w))
-            .map(|(row, _)| row)
+        let chosen = choose(&usable_rows(rows, task), rows.weights, rows_max, seed);
+        let weights = vec![1.0; chosen.len()];
+        Self::of(rows, encoder, task, &chosen, weights)
+    }
+
+    /// The same for learners that honour weights themselves: of more than `rows_max` rows a sample, all equally likely,
+    /// each with its weight.
+    pub(crate) fn weighted(
+        rows: Labelled<'_>,
+        encoder: &ColumnsEncoder,
+        task: Task,
+        rows_max: usize,
+        seed: u64,
+    ) -> Result<Self, FitError> {
+        let all = usable_rows(rows, task);
+        let mut chosen = draw_without_replacement(&all, all.len().min(rows_max), &mut Pcg64::seed_from_u64(seed));
+        chosen.sort_unstable();
+        // Divided by the largest, the weights add up to something finite; equal ones are 1 exactly.
+        let largest = chosen
+            .iter()
+            .map(|&row| rows.weights[row])
+            .fold(f64::MIN_POSITIVE, f64::max);
+        let sum: f64 = chosen.iter().map(|&row| rows.weights[row] / largest).sum();
+        let mean = sum / chosen.len() as f64;
+        let relative = chosen.iter().map(|&row| rows.weights[row] / largest / mean);
+        let weights = relative.map(|weight| weight.clamp(1e-6, 1e6)).collect();
+        Self::of(rows, encoder, task, &chosen, weights)
+    }
+
+    /// The chosen rows, which have these weights.
+    fn of(
+        rows: Labelled<'_>,
+        encoder: &ColumnsEncoder,
+        task: Task,
+        chosen: &[usize],
+        weights: Vec<f64>,
+    ) -> Result<Self, FitError> {
+        let values: Vec<f64> = chosen
+            .iter()
+            .map(|&row| rows.labels[row].clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX))
             .collect();
-        let chosen = choose(&all, rows.weights, rows_max, seed);
-        let y: Vec<u32> = chosen.iter().map(|&row| rows.labels[row] as u32).collect();
-        classes_present(&y, task, rows.labels.len())?;
+        let y: Vec<u32> = values.iter().map(|&label| label as u32).collect();
+        labels_present(&y, task, rows.labels.len())?;
         let (mut encoder, mut x) = (encoder.clone(), Matrix::new());
         x.reset(chosen.len(), encoder.width());
-        encoder.fit(rows.frame, &chosen, rows.dictionaries, rows.labels, x.values_mut());
-        Ok(Self { encoder, x, y })
+        encoder.fit(rows.frame, chosen, rows.dictionaries, rows.labels, x.values_mut());
+        Ok(Self {
+            encoder,
+            x,
+            y,
+            values,
+            weights,
+        })
     }
 }
 
+/// The rows that can be learned from.
+fn usable_rows(rows: Labelled<'_>, task: Task) -> Vec<usize> {
+    let pairs = rows.labels.iter().zip(rows.weights).take(rows.frame.rows()).enumerate();
+    pairs
+        .filter(|(_, (y, w))| usable(task, **y, **w))
+        .map(|(row, _)| row)
+        .collect()
+}
+
 /// Fails when there are no rows or a class is not among them.
-fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> {
+fn labels_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> {
     let classes = match task {
         Task::Multiclass { classes } => classes,
-        Task::Binary | Task::Regression | Task::Anomaly => 2,
+        Task::Binary => 2,
+        Task::Regression | Task::Anomaly => 0,
     };
     if y.is_empty() {
         return Err(FitError(format!(
@@ -67,7 +128,9 @@ fn classes_present(y: &[u32], task: Task, given: usize) -> Result<(), FitError> 
         )));
     }
     let mut seen = vec![false; classes as usize];
-    y.iter().for_each(|&class| seen[class as usize] = true);
+    if classes > 0 {
+        y.iter().for_each(|&class| seen[class as usize] = true);
+    }
     match seen.iter().position(|&seen| !seen) {
         None => Ok(()),
         Some(missing) => Err(FitError(format!(
@@ -129,8 +192,15 @@ fn below(random: &mut Pcg64, bound: usize) -> usize {
     ((u128::from(random.next_u64()) * bound as u128) >> 64) as usize
 }
 
+/// The inputs as smartcore takes them, column by column: what its trees walk along.
+pub(crate) fn dense(x: &Matrix) -> Result<DenseMatrix<f64>, smartcore::error::Failed> {
+    let (rows, width) = (x.rows(), x.width());
+    let column = |place: usize| x.values().iter().skip(place).step_by(width).copied();
+    DenseMatrix::new(rows, width, (0..width).flat_map(column).collect(), true)
+}
+
 /// Runs a fit of a library that may give up by panicking on data that it cannot handle.
-pub(crate) fn guarded<T>(fit: impl FnOnce() -> Result<T, smartcore::error::Failed>) -> Result<T, FitError> {
+pub(crate) fn guarded<T, E: Display>(fit: impl FnOnce() -> Result<T, E>) -> Result<T, FitError> {
     match catch_unwind(AssertUnwindSafe(fit)) {
         Ok(result) => result.map_err(|failed| FitError(failed.to_string())),
         Err(_) => Err(FitError(

@@ -24,6 +24,33 @@ pub(super) const fn named(names: &'static [&'static str]) -> Field {
     }
 }
 
+/// The key of the rows that a batch learner uses, `usual` where nothing is said.
+pub(super) const fn rows_max(usual: &'static str) -> Field {
+    Field {
+        name: "rows_max",
+        kind: Kind::Integer,
+        need: Need::Optional(usual),
+        doc: "Rows that are used at most, from 2 on; of more, a seeded sample.",
+    }
+}
+
+/// Reads a number by default `usual`; one outside of `range`, or none, is a problem, and then `usual`.
+pub(super) fn number(
+    section: &Section<'_>,
+    key: &str,
+    usual: f64,
+    range: RangeInclusive<f64>,
+    problems: &mut Problems,
+) -> f64 {
+    let number = section.get_or(key, usual, problems);
+    if range.contains(&number) {
+        return number;
+    }
+    let message = format!("`{key}` must be from {} to {}", range.start(), range.end());
+    problems.push(section.key_span(key), message, None);
+    usual
+}
+
 /// Reads the whole number `key`, by default `usual`; one outside of `range` is a problem, and then the nearest inside.
 pub(super) fn whole(
     section: &Section<'_>,

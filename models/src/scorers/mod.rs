@@ -1,6 +1,8 @@
 //! Scorers: immutable models over encoded rows. One file for each; [`SCORERS`] is the list of them all.
 
+pub mod calibration;
 pub mod constant;
+pub(crate) mod ensemble;
 pub mod forest;
 pub mod half_space;
 pub mod linear;
@@ -8,7 +10,11 @@ pub mod mixture;
 pub mod naive_bayes;
 pub mod neighbours;
 pub mod pool;
+mod shap;
+pub mod support_vectors;
+pub mod tree_means;
 pub mod trees;
+pub(crate) mod walk;
 
 use std::sync::Arc;
 
@@ -42,6 +48,12 @@ pub const SCORERS: &[ScorerFormat] = &[
         read: forest::read,
     },
     ScorerFormat {
+        name: ensemble::FORMAT,
+        summary: "Sums of trees, as they are or through the logistic or softmax function.",
+        example: ensemble::example,
+        read: ensemble::read,
+    },
+    ScorerFormat {
         name: pool::FORMAT,
         summary: "The weighted mean of the members' scores.",
         example: pool::example,
@@ -53,6 +65,12 @@ pub const SCORERS: &[ScorerFormat] = &[
                   the trust they have earned.",
         example: mixture::example,
         read: mixture::read,
+    },
+    ScorerFormat {
+        name: calibration::FORMAT,
+        summary: "Curves that make better probabilities of a model's probabilities.",
+        example: calibration::example,
+        read: calibration::read,
     },
     ScorerFormat {
         name: naive_bayes::FORMAT,
@@ -77,6 +95,18 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "The classes or the mean value of the nearest rows of a window.",
         example: neighbours::example,
         read: neighbours::read,
+    },
+    ScorerFormat {
+        name: support_vectors::FORMAT,
+        summary: "Weighted sums of how near a row is to rows that were learned from.",
+        example: support_vectors::example,
+        read: support_vectors::read,
+    },
+    ScorerFormat {
+        name: tree_means::FORMAT,
+        summary: "Trees whose leaves hold values or shares of classes; their mean.",
+        example: tree_means::example,
+        read: tree_means::read,
     },
     ScorerFormat {
         name: trees::FORMAT,
