@@ -652,6 +652,27 @@ mod tests {
     }
 
     #[test]
+    fn impossible_settings_are_refused_at_their_place() {
+        let several = Task::Multiclass { classes: 3 };
+        for (task, text, expected) in [
+            (Task::Binary, "calibration = 'beta'", "`calibration` must be one of"),
+            (Task::Binary, "class_weight = 'even'", "`class_weight` must be one of"),
+            (several, "calibration_share = 0.6", "`calibration_share` must be from"),
+            (Task::Regression, "calibration = 'platt'", "is for tasks of classes"),
+            (Task::Regression, "class_weight = 'balanced'", "is for tasks of classes"),
+            (several, "calibration = 'isotonic'\nclass_weight = 'balanced'", ""),
+            (Task::Regression, "calibration = 'none'", ""),
+        ] {
+            let document = Document::parse("test.toml", text, &|_| None).unwrap();
+            let (encoder, mut problems) = (encoder(), document.problems());
+            let context = LearnerContext::new(task, &encoder, 1);
+            around(Box::new(Share), &document.root(), &context, &mut problems);
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{text}");
+            assert!(problems.render().contains(expected), "{text}: {}", problems.render());
+        }
+    }
+
+    #[test]
     fn balanced_classes_weigh_the_same_whatever_their_rows_weigh() {
         for weights in [[1.0; 4], [1e300, 1e-300, 1e300, 5.0]] {
             let model = fitted("class_weight = 'balanced'", &[1.0, 0.0, 0.0, 0.0], &weights).unwrap();
