@@ -10,6 +10,7 @@ use crate::dictionary::Dictionaries;
 use crate::encoders::ColumnsEncoder;
 use crate::frame::{ColumnSpec, Frame};
 use crate::matrix::Matrix;
+use crate::scorers::linear::logistic;
 
 /// Numbers that are encoded at a time: 32 KiB, so that they are still in the cache when they are scored.
 const BLOCK_NUMBERS: usize = 4096;
@@ -270,8 +271,16 @@ impl Model {
     /// model cannot say so.
     pub fn contributions(&self, frame: &Frame, dictionaries: &Dictionaries, out: &mut Vec<f64>) -> bool {
         out.clear();
-        let Body::Scored { encoder, scorer } = &self.body else {
-            return false;
+        let (encoder, scorer) = match &self.body {
+            Body::Scored { encoder, scorer } => (encoder, scorer),
+            Body::Combined { members, combiner } => {
+                return match &members[..] {
+                    [inner] if inner.task == Task::Binary && combiner.width() == 1 => {
+                        inner.contributions(frame, dictionaries, out) && recalibrated(combiner.as_ref(), self, out)
+                    }
+                    _ => false,
+                };
+            }
         };
         let (mut matrix, mut inputs) = (Matrix::new(), Vec::new());
         matrix.reset(frame.rows(), encoder.width());
@@ -289,6 +298,27 @@ impl Model {
         }
         true
     }
+}
+
+/// Makes contributions to calibrated log-odds of those to log-odds, where one is a straight line of the other. `false`,
+/// and nothing there, where it is not.
+fn recalibrated(combiner: &dyn Scorer, model: &Model, out: &mut Vec<f64>) -> bool {
+    // The log-odds of the one are 1: the slope and the offset are what it says of them.
+    let mut one = Matrix::new();
+    one.reset(1, 1);
+    one.values_mut().fill(logistic(1.0));
+    let mut line = Vec::new();
+    let (true, [slope, offset]) = (combiner.contributions(&one, &mut line), line.as_slice()) else {
+        out.clear();
+        return false;
+    };
+    for row in out.chunks_mut(model.columns().len() + 1) {
+        row.iter_mut().for_each(|part| *part *= slope);
+        if let Some(last) = row.last_mut() {
+            *last += offset;
+        }
+    }
+    true
 }
 
 /// Whether a scorer takes so many inputs and answers the task.

@@ -437,6 +437,7 @@ mod tests {
     use crate::frame::{Column, ColumnKind, ColumnSpec};
     use crate::random::uniform;
     use crate::scorers::constant::Constant;
+    use crate::scorers::linear::{Linear, Link};
 
     /// Scores that are too sure of themselves: the true log-odds are half as large, and 0.5 lower.
     fn overconfident(rows: usize, seed: u64) -> Vec<Point> {
@@ -619,6 +620,56 @@ mod tests {
             "{error}"
         );
         assert!(fitted("calibration = 'isotonic'", &labels[..1], &[1.0]).is_err());
+    }
+
+    #[test]
+    fn contributions_add_up_to_calibrated_log_odds() {
+        let encoder = Arc::new(encoder());
+        let linear = Linear::single(Link::Logistic, vec![0.7], 0.1);
+        let inner = Arc::new(Model::new(Task::Binary, encoder, Arc::new(linear)).unwrap());
+        let line = Curve::Logistic {
+            slope: 0.5,
+            offset: -0.25,
+        };
+        let points = Curve::Points {
+            from: vec![0.1, 0.9],
+            to: vec![0.2, 0.7],
+        };
+        let frame = Frame::new(3, vec![Column::F64(vec![-1.5, 0.0, 2.0])]);
+        let dictionaries = Dictionaries::new(inner.columns(), 100);
+        let calibrated = |curve| {
+            let calibration = Calibration::new(vec![curve]).unwrap();
+            Model::combined(Task::Binary, vec![Arc::clone(&inner)], Arc::new(calibration)).unwrap()
+        };
+        let (model, mut parts, mut scores) = (calibrated(line), Vec::new(), Vec::new());
+        assert!(model.contributions(&frame, &dictionaries, &mut parts));
+        model.score(&frame, &dictionaries, &mut Scratch::default(), &mut scores);
+        for (parts, score) in parts.chunks(2).zip(&scores) {
+            let sum: f64 = parts.iter().sum();
+            assert!((logistic(sum) - score).abs() < 1e-12, "{parts:?}: {score}");
+        }
+        assert!(!calibrated(points).contributions(&frame, &dictionaries, &mut parts) && parts.is_empty());
+    }
+
+    #[test]
+    fn impossible_settings_are_refused_at_their_place() {
+        let several = Task::Multiclass { classes: 3 };
+        for (task, text, expected) in [
+            (Task::Binary, "calibration = 'beta'", "`calibration` must be one of"),
+            (Task::Binary, "class_weight = 'even'", "`class_weight` must be one of"),
+            (several, "calibration_share = 0.6", "`calibration_share` must be from"),
+            (Task::Regression, "calibration = 'platt'", "is for tasks of classes"),
+            (Task::Regression, "class_weight = 'balanced'", "is for tasks of classes"),
+            (several, "calibration = 'isotonic'\nclass_weight = 'balanced'", ""),
+            (Task::Regression, "calibration = 'none'", ""),
+        ] {
+            let document = Document::parse("test.toml", text, &|_| None).unwrap();
+            let (encoder, mut problems) = (encoder(), document.problems());
+            let context = LearnerContext::new(task, &encoder, 1);
+            around(Box::new(Share), &document.root(), &context, &mut problems);
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{text}");
+            assert!(problems.render().contains(expected), "{text}: {}", problems.render());
+        }
     }
 
     #[test]

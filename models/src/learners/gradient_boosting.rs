@@ -5,7 +5,7 @@
 //! forust grows one tree from gradients and second derivatives. The loop around it is ours, so that several classes are
 //! boosted together under one softmax, every random draw comes from the start's seed, and nothing that forust cannot
 //! take reaches it: numbers are bounded, weights are divided by their mean, values of a regression by a power of two near
-//! their deviation. For two classes and a value the trees are those of forust's own loop, to the bit.
+//! their deviation. For two classes the scores are those of forust's own loop, to the bit.
 
 use std::sync::Arc;
 
@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_say_what_forusts_trees_say() {
+    fn several_classes_are_boosted_together_from_seeded_draws() {
         let (x, y, weights) = random(600, 5, 3);
         let y: Vec<f64> = y.iter().map(|y| (y / 4.0).floor().min(2.0)).collect();
         let task = Task::Multiclass { classes: 3 };

@@ -327,4 +327,33 @@ mod tests {
         assert!(Forest::new(1, &[stump(0.0)], None, vec![0.5, 0.5]).is_err());
         assert!(Forest::new(1, &[stump(0.0)], None, vec![0.5]).is_err());
     }
+
+    #[test]
+    fn forests_of_before_are_read_and_written_as_they_were() {
+        let mut bytes = Vec::new();
+        bytes.put_u64(1);
+        bytes.put_u64(1);
+        bytes.put_u64(3);
+        for (threshold, input, left) in [(0.5, 0, 1), (0.0, LEAF, 0), (0.0, LEAF, 1)] {
+            bytes.put_f64(threshold);
+            bytes.put_u32(input);
+            bytes.put_u32(left);
+        }
+        bytes.put_f64s(&[0.25, 0.75]);
+        let mut reader = Reader::new(&bytes);
+        let forest = read(&mut reader).unwrap();
+        reader.finish().unwrap();
+        let mut x = Matrix::new();
+        x.reset(4, 1);
+        x.values_mut().copy_from_slice(&[0.0, 0.5, 0.6, f64::NAN]);
+        let (mut scores, mut written) = (Vec::new(), Vec::new());
+        forest.score(&x, &mut scores);
+        assert_eq!(scores, [0.25, 0.25, 0.75, 0.75]);
+        forest.write(&mut written);
+        assert_eq!(written, bytes);
+        assert!(
+            !forest.contributions(&x, &mut Vec::new()),
+            "without covers nothing is known of a missing input"
+        );
+    }
 }
