@@ -61,6 +61,7 @@ y  = {{ role = "passthrough" }}
 connector = "kafka"
 topic     = "out"
 [model]
+learner = "logistic-regression"
 bootstrap = "h-*.jsonl"
 [gate]
 block = "2 s"
