@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::world::{SCALED, encoder_of};
 use super::{all_hold, learners};
 use crate::codec::Reader;
-use crate::contracts::{Scorer, Task};
+use crate::contracts::{Learner, LearnerContext, Scorer, Task};
 use crate::matrix::Matrix;
 use crate::model::Model;
 
@@ -42,6 +42,11 @@ impl Scorer for Constant {
     fn bytes(&self) -> usize {
         self.scores.len() * 8
     }
+}
+
+/// The learner, if it fits into the memory that it may use.
+fn within<L: Learner + 'static>(learner: L, context: &LearnerContext<'_>) -> Option<Box<dyn Learner>> {
+    (learner.bytes() <= context.memory_max).then(|| Box::new(learner) as Box<dyn Learner>)
 }
 
 /// A model that has learned nothing.

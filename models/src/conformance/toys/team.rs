@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::finished;
 use super::tree::ToyTreeKind;
+use super::{finished, within};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Labelled, Learner, LearnerContext, LearnerKind, Scorer, Task};
 use crate::frame::Frame;
@@ -63,11 +63,12 @@ impl LearnerKind<dyn Learner> for ToyTeamKind {
                 rested: None,
             });
         }
-        Some(Box::new(ToyTeam {
+        let team = ToyTeam {
             members,
             seen: 0,
             paused: 0,
-        }))
+        };
+        within(team, context)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::finished;
+use super::{finished, within};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Form, Input, Labelled, Learner, LearnerContext, LearnerKind, Scorer, Task};
 use crate::encoders::ColumnsEncoder;
@@ -51,7 +51,7 @@ impl LearnerKind<dyn Learner> for ToyTreeKind {
             Task::Multiclass { classes } => classes as usize,
             Task::Regression | Task::Anomaly => return None,
         };
-        Some(Box::new(ToyTree::new(context.task, classes, encoder)))
+        within(ToyTree::new(context.task, classes, encoder), context)
     }
 }
 
