@@ -3,7 +3,7 @@
 //! values: weighted sums). Above, the mean of all these by the trust that each deserves.
 //!
 //! How shares, weights and trust are learned is the business of the learner `auto`; both say the same, to the bit,
-//! because both ask [`Mixture::say`].
+//! because both ask `Mixture::say`.
 
 use std::sync::Arc;
 
