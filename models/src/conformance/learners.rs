@@ -258,7 +258,7 @@ pub(super) const PROPERTIES: &[Property<Case>] = &[
         } else {
             budget
         };
-        for seed in 0..3 {
+        for seed in 0..20 {
             learner.learn(case.world(10_000, seed).rows(), None);
             assert!(
                 learner.bytes() <= budget,
@@ -267,7 +267,7 @@ pub(super) const PROPERTIES: &[Property<Case>] = &[
                 learner.seen()
             );
         }
-        assert_eq!(learner.seen(), 30_000);
+        assert_eq!(learner.seen(), 200_000);
         let saved: usize = snapshot(learner.as_ref()).values().map(Vec::len).sum();
         let bytes = learner.bytes();
         assert!(saved <= bytes, "{saved} bytes saved, {bytes} announced");

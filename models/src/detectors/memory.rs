@@ -76,10 +76,8 @@ pub(crate) fn survives_damage<S: State>(state: &S, fresh: impl Fn() -> S) {
     let mut memory = Memory::default();
     memory.save(state);
     let whole = memory.contents();
-    // So many places in all, spread over the chunks: a team of forests has hundreds of these.
-    let places = (4_000 / whole.len().max(1)).clamp(10, 200);
     for (name, bytes) in &whole {
-        let step = (bytes.len() / places).max(1);
+        let step = (bytes.len() / 200).max(1);
         for cut in (0..bytes.len()).step_by(step) {
             let mut damaged = Memory::default();
             for (other, content) in &whole {
