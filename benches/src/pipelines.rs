@@ -99,7 +99,9 @@ pub fn w1(place: &Place<'_>) -> String {
 pub fn staged(place: &Place<'_>, stage: Stage<'_>) -> String {
     let frozen = |artifact: &Path, labels: &str| {
         let artifact = artifact.display();
-        format!("{COLUMNS}{labels}\n[model]\ninitial = \"{artifact}\"\n")
+        // A learner of jobs that nothing asks for: where none is named, `auto` would learn.
+        let model = "[model]\nlearner = \"logistic-regression\"";
+        format!("{COLUMNS}{labels}\n{model}\ninitial = \"{artifact}\"\n")
     };
     // Where nobody says that it is the label, it would be a feature.
     let no_label = "late = { role = \"passthrough\" }\n";
