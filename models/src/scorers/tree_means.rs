@@ -7,17 +7,15 @@
 use std::sync::Arc;
 
 use super::linear::softmax;
+use super::walk::{Kind, Packed, Plain, PlainTree};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Scorer;
-use crate::encoders::WIDTH_MAX;
 use crate::matrix::Matrix;
 
 /// The name in artifacts.
 pub const FORMAT: &str = "tree-means";
 /// Classes at most.
 const CLASSES_MAX: u64 = 65_536;
-/// Rows that walk a tree together.
-const BLOCK: usize = 64;
 /// Marks a leaf, in place of the input that a node looks at.
 const LEAF: u32 = u32::MAX;
 /// Bytes of a node in an artifact.
@@ -52,17 +50,6 @@ impl Node {
     pub(crate) fn children(&self) -> Option<usize> {
         (self.input != LEAF).then_some(self.left as usize)
     }
-}
-
-/// Whether every path ends in a leaf: children stand behind their parent and within the tree.
-fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
-    let leads = |(index, node): (usize, &Node)| match node.children() {
-        None => true,
-        Some(left) => {
-            (node.input as usize) < width && left > index && left + 1 < tree.len() && node.threshold.is_finite()
-        }
-    };
-    !tree.is_empty() && tree.iter().enumerate().all(leads)
 }
 
 /// The place of the node to which a node sends a row, and the input that it asked; none from a leaf.
@@ -135,12 +122,39 @@ pub(crate) struct Tree {
     pub(crate) values: Vec<f64>,
 }
 
+impl Tree {
+    /// In the form in which it is walked: a leaf's value is what it says, or where it says the shares of several classes
+    /// its place in the tree.
+    fn plain(&self, answer: Answer, index: usize) -> PlainTree {
+        let node = |(place, node): (usize, &Node)| {
+            let kind = match (node.children(), answer) {
+                (Some(left), _) => Kind::Split {
+                    input: node.input,
+                    threshold: node.threshold,
+                    missing_left: false,
+                    left: left as u32,
+                },
+                (None, Answer::Classes(_)) => Kind::Leaf(place as f64),
+                (None, Answer::Value | Answer::Binary) => {
+                    Kind::Leaf(self.values.get(place).copied().unwrap_or_default())
+                }
+            };
+            Plain { kind, cover: 0.0 }
+        };
+        PlainTree {
+            output: if matches!(answer, Answer::Classes(_)) { index } else { 0 },
+            nodes: self.nodes.iter().enumerate().map(node).collect(),
+        }
+    }
+}
+
 /// The mean over trees.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TreeMeans {
     answer: Answer,
-    width: usize,
     trees: Vec<Tree>,
+    /// The same, packed to be walked.
+    walked: Packed,
     /// The mean of what the roots hold.
     all: Vec<f64>,
     /// To which the shares of several classes are raised.
@@ -155,12 +169,6 @@ impl TreeMeans {
     /// shares, or too many or few.
     pub(crate) fn new(answer: Answer, width: usize, trees: Vec<Tree>) -> Result<Self, String> {
         let outputs = answer.outputs();
-        if trees.is_empty() || width > WIDTH_MAX {
-            return Err(format!("{} trees over {width} inputs", trees.len()));
-        }
-        if let Some(tree) = trees.iter().position(|tree| !leads_to_leaves(&tree.nodes, width)) {
-            return Err(format!("tree {tree} has a node that leads nowhere"));
-        }
         let is_number = |x: &f64| match answer {
             Answer::Value => x.abs() <= 1e200,
             Answer::Binary | Answer::Classes(_) => (0.0..=1.0).contains(x),
@@ -171,6 +179,9 @@ impl TreeMeans {
                 "tree {tree} does not hold {outputs} numbers for each of its nodes"
             ));
         }
+        let plain = trees.iter().enumerate().map(|(index, tree)| tree.plain(answer, index));
+        let sums = if matches!(answer, Answer::Classes(_)) { trees.len() } else { 1 };
+        let walked = Packed::new(width, sums, &plain.collect::<Vec<_>>())?;
         let mut all = vec![0.0; outputs];
         for tree in &trees {
             let root = tree.values.iter().take(outputs);
@@ -180,8 +191,8 @@ impl TreeMeans {
         }
         Ok(Self {
             answer,
-            width,
             trees,
+            walked,
             all,
             power: 1.0,
         })
@@ -211,16 +222,28 @@ impl TreeMeans {
         (asked > 0.0).then(|| sums.iter().zip(&self.all).map(of_all).map(f64::ln).collect())
     }
 
-    /// Adds what each tree says of each row.
-    fn add(&self, rows: &[&[f64]], sums: &mut [f64]) {
-        let outputs = self.answer.outputs();
-        for tree in &self.trees {
-            for (row, sums) in rows.iter().zip(sums.chunks_mut(outputs)) {
-                let leaf = leaf_of(&tree.nodes, row) * outputs;
-                let values = tree.values.get(leaf..leaf + outputs).unwrap_or_default();
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
+    /// Appends the shares of the classes, given the place of the leaf of each tree.
+    fn shares(&self, classes: usize, places: &[f64], out: &mut Vec<f64>) {
+        let start = out.len();
+        out.resize(start + classes, 0.0);
+        let sums = &mut out[start..];
+        for (tree, place) in self.trees.iter().zip(places) {
+            let leaf = *place as usize * classes;
+            let values = tree.values.get(leaf..leaf + classes).unwrap_or_default();
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         }
+        for (sum, all) in sums.iter_mut().zip(&self.all) {
+            *sum = self.with_all(*sum, *all);
+        }
+        if self.power != 1.0 {
+            sums.iter_mut().for_each(|share| *share = self.power * share.ln());
+            softmax(sums);
+        }
+    }
+
+    /// The mean share of all trees, and of the one that asks nothing.
+    fn with_all(&self, sum: f64, all: f64) -> f64 {
+        ((sum + all) / (self.trees.len() as f64 + 1.0)).min(1.0)
     }
 }
 
@@ -230,7 +253,7 @@ impl Scorer for TreeMeans {
     }
 
     fn width(&self) -> usize {
-        self.width
+        self.walked.width()
     }
 
     fn outputs(&self) -> usize {
@@ -238,29 +261,20 @@ impl Scorer for TreeMeans {
     }
 
     fn score(&self, x: &Matrix, out: &mut Vec<f64>) {
-        let (outputs, count) = (self.answer.outputs(), self.trees.len() as f64);
-        let mut rows = x.iter();
-        loop {
-            // Tree by tree over a few rows: the tree stays in the cache, and the walks of the rows overlap.
-            let block: Vec<&[f64]> = rows.by_ref().take(BLOCK).collect();
-            if block.is_empty() {
-                return;
+        let all = self.all.first().copied().unwrap_or_default();
+        match self.answer {
+            Answer::Value => {
+                let count = self.trees.len() as f64;
+                self.walked
+                    .sums(x, &[0.0], |sums| out.extend(sums.iter().map(|sum| sum / count)));
             }
-            let start = out.len();
-            out.resize(start + block.len() * outputs, 0.0);
-            let sums = &mut out[start..];
-            self.add(&block, sums);
-            for (sum, all) in sums.iter_mut().zip(self.all.iter().cycle()) {
-                *sum = match self.answer {
-                    Answer::Value => *sum / count,
-                    Answer::Binary | Answer::Classes(_) => ((*sum + all) / (count + 1.0)).min(1.0),
-                };
-            }
-            if self.power != 1.0 && matches!(self.answer, Answer::Classes(_)) {
-                for shares in sums.chunks_mut(outputs) {
-                    shares.iter_mut().for_each(|share| *share = self.power * share.ln());
-                    softmax(shares);
-                }
+            Answer::Binary => self.walked.sums(x, &[0.0], |sums| {
+                out.extend(sums.iter().map(|sum| self.with_all(*sum, all)));
+            }),
+            Answer::Classes(classes) => {
+                let base = vec![0.0; self.trees.len()];
+                self.walked
+                    .sums(x, &base, |places| self.shares(classes, places, out));
             }
         }
     }
@@ -273,7 +287,7 @@ impl Scorer for TreeMeans {
         let count = self.trees.len() as f64;
         for row in x.iter() {
             let start = out.len();
-            out.resize(start + self.width, 0.0);
+            out.resize(start + self.width(), 0.0);
             for tree in &self.trees {
                 let mut at = 0;
                 while let Some((next, input)) = tree.nodes.get(at).and_then(|node| step(node, row)) {
@@ -295,7 +309,7 @@ impl Scorer for TreeMeans {
         };
         out.put_u8(kind);
         out.put_u64(classes as u64);
-        out.put_u64(self.width as u64);
+        out.put_u64(self.width() as u64);
         out.put_f64(self.power);
         out.put_u64(self.trees.len() as u64);
         for tree in &self.trees {
@@ -306,7 +320,7 @@ impl Scorer for TreeMeans {
 
     fn bytes(&self) -> usize {
         let of_tree = |tree: &Tree| size_of::<Tree>() + size_of_val(&*tree.nodes) + size_of_val(&*tree.values);
-        size_of::<Self>() + self.trees.iter().map(of_tree).sum::<usize>()
+        size_of::<Self>() + self.walked.bytes() + self.trees.iter().map(of_tree).sum::<usize>()
     }
 }
 
@@ -350,14 +364,8 @@ pub(super) fn example() -> Arc<dyn Scorer> {
         ]),
         values: vec![1.5, -1.0, 2.0, 1.0, 4.0],
     };
-    let all = vec![1.25];
-    Arc::new(TreeMeans {
-        answer: Answer::Value,
-        width: 2,
-        trees: vec![one, two],
-        all,
-        power: 1.0,
-    })
+    let trees = TreeMeans::new(Answer::Value, 2, vec![one, two]);
+    Arc::new(trees.unwrap_or_else(|what| unreachable!("{what}")))
 }
 
 #[cfg(test)]
