@@ -5,8 +5,9 @@
 //! kept as they came; every [`SEGMENT_ROWS`] rows the scale of the inputs is taken anew from the rows of the window, and
 //! they are placed by it. What differs from MOA, which divides by the range of each input in the window, and from River,
 //! which does not scale: inputs are divided by their standard deviation in the window, so that no unit of measurement
-//! decides and a single absurd value little, and inputs of two values by what lies between them; of rows that are equally near the newer ones are taken. As in River nearer
-//! neighbours have a larger say (Dudani, "The distance-weighted k-nearest-neighbor rule", 1976).
+//! decides and a single absurd value little, and inputs of two values by what lies between them; of rows that are equally near the newer ones are taken. Nearer
+//! neighbours have a larger say, as in River (Dudani, "The distance-weighted k-nearest-neighbor rule", 1976), or all have
+//! the same, as in MOA: by whichever had the smaller error lately, as leaves of Hoeffding trees choose how to predict.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ const DEVIATIONS_MAX: f64 = 10.0;
 const SETTLED: u64 = 32;
 /// Numbers and values beyond are taken for it, so that sums of their squares stay finite.
 const MAGNITUDE_MAX: f64 = 1e100;
+/// A row in so many is answered both ways, where the better one is wanted: it takes a search.
+const COMPARED_EVERY: u64 = 4;
 
 /// The entry of the list.
 pub(crate) struct KnnKind;
@@ -68,10 +71,11 @@ impl Component for KnnKind {
             },
             Field {
                 name: "say",
-                kind: Kind::OneOf(&["distance", "equal"]),
-                need: Need::Optional("`\"distance\"`"),
-                doc: "Whose say is how large: that of nearer neighbours larger, in proportion to one over the distance, or \
-                      all the same.",
+                kind: Kind::OneOf(&["adaptive", "distance", "equal"]),
+                need: Need::Optional("`\"adaptive\"`"),
+                doc: "Whose say is how large: that of nearer neighbours larger, in proportion to one over the distance; all \
+                      the same; or by whichever of the two had the smaller squared error lately, over as many rows as the \
+                      window has.",
             },
             Field {
                 name: "scale",
@@ -87,7 +91,7 @@ impl Component for KnnKind {
     }
 
     fn example(&self) -> &'static str {
-        "learner = \"knn\"\nk = 7\nwindow_rows = 400\nsay = \"distance\"\nscale = \"window\"\nmemory_max = \"16 MiB\"\n"
+        "learner = \"knn\"\nk = 7\nwindow_rows = 400\nsay = \"adaptive\"\nscale = \"window\"\nmemory_max = \"16 MiB\"\n"
     }
 }
 
@@ -101,7 +105,7 @@ impl LearnerKind<dyn Learner> for KnnKind {
         let before = problems.len();
         let k = whole(section, "k", 5, 1..=K_MAX as u64, problems) as usize;
         let window = whole(section, "window_rows", 1_000, 10..=1_000_000, problems);
-        let by_distance = section.get_or("say", "distance".to_owned(), problems) != "equal";
+        let say = section.get_or("say", "adaptive".to_owned(), problems);
         let is_scaled = section.get_or("scale", "window".to_owned(), problems) != "none";
         let answer = match context.task {
             Task::Binary => Answer::Binary,
@@ -125,12 +129,13 @@ impl LearnerKind<dyn Learner> for KnnKind {
             let known = Neighbours {
                 answer,
                 k,
-                by_distance,
+                by_distance: say != "equal",
                 axes,
                 segments: VecDeque::new(),
                 skipped: 0,
             };
-            Box::new(Knn::new(context.task, window, encoder, known)) as Box<dyn Learner>
+            let rules = (say == "adaptive").then(Rules::default);
+            Box::new(Knn::new(context.task, window, encoder, known, rules)) as Box<dyn Learner>
         })
     }
 }
@@ -182,6 +187,38 @@ struct Knn {
     scratch: Scratch,
 }
 
+/// How wrong neighbours were lately: when all had the same say, and when nearer ones had a larger one.
+#[derive(Default)]
+struct Rules {
+    /// Squared errors, each row's forgotten at the rate at which the window is.
+    lost: [f64; 2],
+    /// Used again from row to row.
+    said: Vec<f64>,
+}
+
+impl Rules {
+    /// Takes note of what the neighbours that were found say of a row, both ways.
+    fn compare(&mut self, known: &Neighbours, scratch: &mut Scratch, row: (f64, f64), window: u64) {
+        let (label, weight) = (kept_label(row.0), row.1.clamp(WEIGHT_MIN, WEIGHT_MAX));
+        let kept = 1.0 - (COMPARED_EVERY as f64 / window as f64).min(0.5);
+        for (lost, by_distance) in self.lost.iter_mut().zip([false, true]) {
+            self.said.clear();
+            known.answer(by_distance, scratch, &mut self.said);
+            let miss = |(class, said): (usize, &f64)| match known.answer {
+                Answer::Value | Answer::Binary => label - said,
+                Answer::Classes(_) => f64::from(u8::from(class == label as usize)) - said,
+            };
+            let squares: f64 = self.said.iter().enumerate().map(miss).map(|miss| miss * miss).sum();
+            *lost = kept * *lost + weight * squares;
+        }
+    }
+
+    /// Whether nearer neighbours should have a larger say.
+    fn by_distance(&self) -> bool {
+        self.lost[1] <= self.lost[0]
+    }
+}
+
 /// The rows of the window: the `i`th row ever learned stands in the segment of number `i / SEGMENT_ROWS`.
 struct Core {
     window: u64,
@@ -191,10 +228,12 @@ struct Core {
     /// One for each segment of `known`.
     raw: VecDeque<Raw>,
     known: Neighbours,
+    /// Where the better rule is wanted.
+    rules: Option<Rules>,
 }
 
 impl Knn {
-    fn new(task: Task, window: u64, encoder: ColumnsEncoder, known: Neighbours) -> Self {
+    fn new(task: Task, window: u64, encoder: ColumnsEncoder, known: Neighbours, rules: Option<Rules>) -> Self {
         Self {
             task,
             encoder,
@@ -205,6 +244,7 @@ impl Knn {
                 scaled: 0,
                 raw: VecDeque::new(),
                 known,
+                rules,
             },
             scratch: Scratch::default(),
         }
@@ -222,6 +262,20 @@ impl Core {
     /// Numbers of the segments.
     fn numbers(&self) -> std::ops::Range<u64> {
         self.oldest().0..self.seen.div_ceil(SEGMENT_ROWS as u64)
+    }
+
+    /// Learns from the errors of a row that is about to be learned which rule is the better one. `found` says whether its
+    /// neighbours were looked for before.
+    fn judge(&mut self, x: &[f64], row: (f64, f64), found: bool, scratch: &mut Scratch) {
+        let Some(rules) = &mut self.rules else { return };
+        if !self.seen.is_multiple_of(COMPARED_EVERY) {
+            return;
+        }
+        if !found {
+            self.known.find(x, scratch);
+        }
+        rules.compare(&self.known, scratch, row, self.window);
+        self.known.by_distance = rules.by_distance();
     }
 
     fn step(&mut self, x: &[f64], label: f64, weight: f64) {
@@ -322,6 +376,19 @@ impl Core {
         }
     }
 
+    fn read_head(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
+        self.seen = reader.u64()?;
+        let lost = [reader.finite()?, reader.finite()?];
+        if lost.iter().any(|lost| *lost < 0.0) {
+            return Err(reader.error("an error is below 0"));
+        }
+        if let Some(rules) = &mut self.rules {
+            rules.lost = lost;
+            self.known.by_distance = rules.by_distance();
+        }
+        reader.finish()
+    }
+
     fn read_scale(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
         self.scaled = reader.u64()?;
         for axis in &mut self.known.axes {
@@ -379,6 +446,7 @@ impl Learner for Knn {
                 core.known.score_row(row.x, scratch, predictions);
             }
             if row.usable {
+                core.judge(row.x, (row.label, row.weight), predictions.is_some(), scratch);
                 core.step(row.x, row.label, row.weight);
             }
         });
@@ -412,7 +480,11 @@ impl Learner for Knn {
 impl State for Knn {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         let core = &self.core;
-        chunks.chunk(HEAD, core.seen, &mut |out| out.put_u64(core.seen));
+        chunks.chunk(HEAD, core.seen, &mut |out| {
+            out.put_u64(core.seen);
+            let lost = core.rules.as_ref().map(|rules| rules.lost).unwrap_or_default();
+            lost.iter().for_each(|lost| out.put_f64(*lost));
+        });
         chunks.chunk(SCALE, core.scaled, &mut |out| {
             out.put_u64(core.scaled);
             for axis in &core.known.axes {
@@ -437,9 +509,8 @@ impl State for Knn {
 
     fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
         let core = &mut self.core;
-        let mut head = open(chunks, HEAD)?;
-        let seen = head.u64().and_then(|seen| head.finish().map(|()| seen));
-        core.seen = seen.map_err(|error| StateError::of(HEAD, error))?;
+        core.read_head(open(chunks, HEAD)?)
+            .map_err(|error| StateError::of(HEAD, error))?;
         core.read_scale(open(chunks, SCALE)?)
             .map_err(|error| StateError::of(SCALE, error))?;
         core.raw.clear();
@@ -516,6 +587,29 @@ mod tests {
             assert!(
                 (found - expected).abs() < 1e-9,
                 "row {at}, seed 29: {found}, {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rule_of_less_error_is_taken() {
+        // Noise is best averaged by all neighbours alike; where there is none, the nearest knows best.
+        for (noise, better) in [(1.0, "equal"), (0.0, "distance")] {
+            let value = |x: &[f64], random: f64| (1.0 - noise) * (3.0 * x[0]).sin() + noise * random;
+            let plain = Plain::random(3_000, 1, 41, value);
+            let error = |say: &str| {
+                let mut scores = Vec::new();
+                let settings = format!("k = 20\nwindow_rows = 300\nsay = '{say}'");
+                learner("knn", &settings, Task::Regression, &plain).learn(plain.labelled(), Some(&mut scores));
+                let pairs = scores.iter().zip(plain.labels()).skip(500);
+                pairs.map(|(score, label)| (score - label).powi(2)).sum::<f64>() / 2_500.0
+            };
+            let other = if better == "equal" { "distance" } else { "equal" };
+            let (adaptive, best, worst) = (error("adaptive"), error(better), error(other));
+            assert!(best < worst, "seed 41, noise {noise}: {best} and {worst}");
+            assert!(
+                adaptive - best < 0.1 * (worst - best),
+                "seed 41, noise {noise}: {adaptive}, {best} and {worst}"
             );
         }
     }

@@ -158,6 +158,12 @@ pub(crate) struct Neighbours {
 impl Neighbours {
     /// Appends the scores of a row.
     pub(crate) fn score_row(&self, x: &[f64], scratch: &mut Scratch, out: &mut Vec<f64>) {
+        self.find(x, scratch);
+        self.answer(self.by_distance, scratch, out);
+    }
+
+    /// Finds the neighbours of a row.
+    pub(crate) fn find(&self, x: &[f64], scratch: &mut Scratch) {
         scratch.query.clear();
         scratch
             .query
@@ -168,7 +174,6 @@ impl Neighbours {
             let from = if index == 0 { self.skipped } else { 0 };
             self.search(segment, from, &scratch.query, &mut scratch.nearest);
         }
-        self.answer(scratch, out);
     }
 
     fn search(&self, segment: &Segment, from: usize, query: &[f32], nearest: &mut Nearest) {
@@ -212,11 +217,11 @@ impl Neighbours {
     }
 
     /// The share of each neighbour in the answer, of all their weight together, which is given.
-    fn shares(&self, found: &[Neighbour], shares: &mut Vec<f64>) -> f64 {
+    fn shares(by_distance: bool, found: &[Neighbour], shares: &mut Vec<f64>) -> f64 {
         let farthest = found
             .last()
             .map_or(0.0, |neighbour| f64::from(neighbour.distance).sqrt());
-        let is_even = !self.by_distance || farthest == 0.0;
+        let is_even = !by_distance || farthest == 0.0;
         shares.clear();
         shares.extend(found.iter().map(|neighbour| {
             let distance = f64::from(neighbour.distance).sqrt() / farthest;
@@ -227,10 +232,11 @@ impl Neighbours {
         found.iter().map(|neighbour| neighbour.weight).sum()
     }
 
-    /// What the neighbours say. Classes are as if one row more, spread over all of them, were among the neighbours.
-    fn answer(&self, scratch: &mut Scratch, out: &mut Vec<f64>) {
+    /// Appends what the neighbours that were found say. Classes are as if one row more, spread over all of them, were
+    /// among the neighbours.
+    pub(crate) fn answer(&self, by_distance: bool, scratch: &mut Scratch, out: &mut Vec<f64>) {
         let found = &scratch.nearest.found;
-        let total = self.shares(found, &mut scratch.shares);
+        let total = Self::shares(by_distance, found, &mut scratch.shares);
         let pairs = found.iter().zip(&scratch.shares);
         let classes = match self.answer {
             Answer::Binary => 2,

@@ -180,7 +180,11 @@ impl TreeMeans {
             ));
         }
         let plain = trees.iter().enumerate().map(|(index, tree)| tree.plain(answer, index));
-        let sums = if matches!(answer, Answer::Classes(_)) { trees.len() } else { 1 };
+        let sums = if matches!(answer, Answer::Classes(_)) {
+            trees.len()
+        } else {
+            1
+        };
         let walked = Packed::new(width, sums, &plain.collect::<Vec<_>>())?;
         let mut all = vec![0.0; outputs];
         for tree in &trees {
@@ -273,8 +277,7 @@ impl Scorer for TreeMeans {
             }),
             Answer::Classes(classes) => {
                 let base = vec![0.0; self.trees.len()];
-                self.walked
-                    .sums(x, &base, |places| self.shares(classes, places, out));
+                self.walked.sums(x, &base, |places| self.shares(classes, places, out));
             }
         }
     }
