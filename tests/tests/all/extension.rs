@@ -72,6 +72,8 @@ fn target() -> PathBuf {
 /// Runs cargo in the copy; what it and what it ran said.
 fn cargo(workspace: &Path, arguments: &[&str]) -> String {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        // Compiled once and hardly run: the speed of the compiler is all that counts here.
+        .args(["--config", "profile.dev.package.driftmill-models.opt-level=1"])
         .args(arguments)
         .env("CARGO_TARGET_DIR", target())
         .env("CARGO_NET_OFFLINE", "true")
