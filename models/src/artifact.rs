@@ -157,7 +157,7 @@ const SHARED: u8 = 1;
 const TEAM: u8 = 2;
 
 /// Appends the members of a team.
-fn write_members(members: &[Arc<Model>], out: &mut Vec<u8>) {
+pub(crate) fn write_members(members: &[Arc<Model>], out: &mut Vec<u8>) {
     out.put_u64(members.len() as u64);
     let mut last: Option<&Arc<ColumnsEncoder>> = None;
     for member in members {
@@ -184,7 +184,7 @@ fn write_members(members: &[Arc<Model>], out: &mut Vec<u8>) {
 }
 
 /// Reads what [`write_members`] wrote, teams in teams to [`DEPTH_MAX`].
-fn read_members(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Arc<Model>>, CodecError> {
+pub(crate) fn read_members(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Arc<Model>>, CodecError> {
     let count = reader.count(15)?;
     if count > MEMBERS_MAX || depth > DEPTH_MAX {
         return Err(reader.error(format!("{count} members, {depth} deep, are too many")));

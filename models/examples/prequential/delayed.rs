@@ -7,7 +7,9 @@
 
 use std::time::Instant;
 
+use driftmill_config::find;
 use driftmill_models::contracts::{Labelled, Learner, Task};
+use driftmill_models::learners::LEARNERS;
 use driftmill_models::metrics::{Cohorts, Evaluation};
 use driftmill_models::model::Scratch;
 
@@ -41,6 +43,34 @@ fn arrivals(times: &Times) -> Vec<usize> {
         .collect();
     rows.sort_by(|a, b| times.known[*a].total_cmp(&times.known[*b]).then(a.cmp(b)));
     rows
+}
+
+/// A learner's section that says how late labels are, where the learner can be told and is not yet: the mean number of
+/// labels that become known between the prediction of a row and its own label.
+///
+/// # Errors
+/// The section names no learner.
+pub(crate) fn told(section: &str, times: &Times) -> Result<String, Failure> {
+    let setup = Setup {
+        section,
+        task: Task::Binary,
+        columns: &[],
+    };
+    let can_be_told = find(LEARNERS, &setup.name()?)?
+        .fields()
+        .iter()
+        .any(|field| field.name == "delay_rows");
+    if !can_be_told || section.contains("delay_rows") {
+        return Ok(section.to_owned());
+    }
+    let arrivals = arrivals(times);
+    let known = |at: f64| arrivals.partition_point(|row| times.known[*row] <= at);
+    let labels = arrivals.iter().enumerate();
+    let between: usize = labels
+        .map(|(place, row)| place.saturating_sub(known(times.at[*row])))
+        .sum();
+    let rows = between / arrivals.len().max(1);
+    Ok(format!("{section}\ndelay_rows = {rows}\n"))
 }
 
 fn run(

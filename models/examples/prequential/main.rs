@@ -61,6 +61,9 @@ struct Options {
     /// Late labels: rows that are scored by one published model.
     #[arg(long, default_value_t = 1, value_parser = positive)]
     epoch: usize,
+    /// Late labels: tell learners that ask for it how late, `delay_rows`, as it is counted.
+    #[arg(long)]
+    tell_delay: bool,
     /// Late labels: the first rows, which are predicted but not judged, as hardly a label is known yet.
     #[arg(long, default_value_t = 0)]
     warm_up: usize,
@@ -128,8 +131,12 @@ fn main() -> Result<(), Failure> {
             );
         }
         for section in &sections {
+            let section = match &stream.times {
+                Some(times) if options.tell_delay => delayed::told(section, times)?,
+                _ => section.clone(),
+            };
             let setup = Setup {
-                section,
+                section: &section,
                 task: stream.task,
                 columns: &stream.columns,
             };

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use driftmill_config::{Problems, Section, find as find_component};
 
 use super::none::AsIs;
+use super::one_hot::OneHot;
+use super::standardise::Running;
 use super::{ENCODERS, find};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, Form, Input, Labels, Task};
@@ -110,6 +112,31 @@ impl ColumnsEncoder {
             encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
         }
         encoder
+    }
+
+    /// The same columns for a learner that adds inputs up, whatever the file states: a code becomes an input for each of
+    /// as many categories, and what would stay missing is filled in. It has learned nothing.
+    ///
+    /// # Errors
+    /// More inputs than [`WIDTH_MAX`].
+    pub(crate) fn spread(&self) -> Result<Self, String> {
+        let mut encoder = self.clone();
+        for (encoder, column) in encoder.encoders.iter_mut().zip(&*self.columns) {
+            let code = (0..encoder.width()).find_map(|place| match encoder.input(place) {
+                Input::Category { codes } => Some(codes),
+                Input::Number => None,
+            });
+            *encoder = match (code, column.kind) {
+                (Some(codes), ColumnKind::Category) => Box::new(OneHot::new(codes as usize - 1, true, true)),
+                (None, ColumnKind::Number) if encoder.keeps_missing() => Box::new(Running::new(false)),
+                _ => continue,
+            };
+        }
+        encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
+        match encoder.width > WIDTH_MAX {
+            true => Err(format!("{} inputs, at most {WIDTH_MAX} are possible", encoder.width)),
+            false => Ok(encoder),
+        }
     }
 
     /// The columns whose numbers a learner of this form cannot take.
@@ -419,5 +446,29 @@ mod tests {
         assert!((out[0] - mean).abs() < 1e-12 && out[8] == out[0], "{out:?}");
         let by_labels: Vec<f64> = out.iter().skip(1).step_by(2).copied().collect();
         assert_eq!(by_labels, [0.0, 1.0, 0.5, 0.5, 0.75]);
+    }
+
+    #[test]
+    fn whatever_the_file_states_can_be_spread_for_who_adds_inputs_up() {
+        let spec = |name: &str, kind| ColumnSpec {
+            name: name.to_owned(),
+            kind,
+        };
+        let columns = [
+            spec("x", ColumnKind::Number),
+            spec("y", ColumnKind::Number),
+            spec("c", ColumnKind::Category),
+            spec("d", ColumnKind::Category),
+        ];
+        let text = "x = { encode = 'none', missing = 'keep' }\nc = { encode = 'ordinal', categories_max = 3 }\n\
+                    d = { encode = 'hash', buckets = 8 }";
+        let encoder = with_section(text, |section, problems| {
+            ColumnsEncoder::from_config(section, &columns, 1, problems)
+        });
+        assert_eq!(encoder.columns_unlike(Form::Scaled).count(), 2);
+        let spread = encoder.spread().unwrap();
+        assert_eq!(spread.columns_unlike(Form::Scaled).count(), 0);
+        // Three categories, all others, a missing one.
+        assert_eq!(spread.width(), 1 + 1 + 5 + 8);
     }
 }

@@ -79,13 +79,13 @@ impl EncoderKind for OneHotKind {
 
 /// Categories and their inputs.
 #[derive(Clone)]
-struct OneHot {
+pub(super) struct OneHot {
     places: Places,
 }
 
 impl OneHot {
     /// Has seen nothing.
-    fn new(max: usize, other: bool, missing: bool) -> Self {
+    pub(super) fn new(max: usize, other: bool, missing: bool) -> Self {
         Self {
             places: Places::new(max, other, missing),
         }

@@ -118,6 +118,32 @@ impl Mixture {
         }
     }
 
+    /// Reads what a mixture wrote.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let kind = match reader.u8()? {
+            0 => Kind::Binary,
+            1 => Kind::Classes(usize::try_from(reader.u64()?).unwrap_or(usize::MAX)),
+            2 => Kind::Values {
+                center: reader.finite()?,
+                spread: reader.finite()?,
+            },
+            other => return Err(reader.error(format!("{other} is nothing that can be mixed"))),
+        };
+        let (shares, trust) = (reader.f64s()?, reader.f64s()?);
+        let mut pools = Vec::new();
+        for _ in 1..trust.len().min(POOLS_MAX + 2) {
+            let (weights, biases) = (reader.f64s()?, reader.f64s()?);
+            pools.push(Pooled { weights, biases });
+        }
+        let mixture = Self {
+            kind,
+            shares,
+            pools,
+            trust,
+        };
+        mixture.checked().map_err(|what| reader.error(what))
+    }
+
     /// Makes of a row of the members' scores all that it comes to.
     pub(crate) fn say(&self, row: &[f64], parts: &mut Parts) {
         let places = self.kind.places();
@@ -259,31 +285,7 @@ impl Scorer for Mixture {
 
 /// Reads what a mixture wrote.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecError> {
-    let kind = match reader.u8()? {
-        0 => Kind::Binary,
-        1 => Kind::Classes(usize::try_from(reader.u64()?).unwrap_or(usize::MAX)),
-        2 => Kind::Values {
-            center: reader.finite()?,
-            spread: reader.finite()?,
-        },
-        other => return Err(reader.error(format!("{other} is nothing that can be mixed"))),
-    };
-    let (shares, trust) = (reader.f64s()?, reader.f64s()?);
-    let mut pools = Vec::new();
-    for _ in 1..trust.len().min(POOLS_MAX + 2) {
-        let (weights, biases) = (reader.f64s()?, reader.f64s()?);
-        pools.push(Pooled { weights, biases });
-    }
-    let mixture = Mixture {
-        kind,
-        shares,
-        pools,
-        trust,
-    };
-    match mixture.checked() {
-        Ok(mixture) => Ok(Arc::new(mixture)),
-        Err(what) => Err(reader.error(what)),
-    }
+    Ok(Arc::new(Mixture::read(reader)?))
 }
 
 /// Two members on two classes, and a pool.

@@ -4,16 +4,25 @@
 //!
 //! A member that the others can do without is sent to rest, the one of least worth first: it neither learns nor scores.
 //! It comes back after a while, learns for a round, and has a round or more to show its worth; each time in vain its
-//! rest gets longer. Rounds are counted in rows, so that what is learned does not depend on batches.
+//! rest gets longer. Rounds end after numbers of rows, so that what is learned does not depend on batches; but one whose
+//! rows told too little goes on.
+//!
+//! Where labels come late, members are judged by what they said when a row was to be predicted (`past.rs`), not by what
+//! they would say now that its label is here: who follows fast knows then what is stale by the time that it is said.
 
+mod past;
 mod roster;
+#[cfg(test)]
+mod tests;
+mod truth;
 mod weights;
+mod worth;
 
 use std::sync::Arc;
 
 use driftmill_config::{ByteSize, Component, Field, Kind, Need, Problems, Section, unknown_name};
 
-use super::settings::{named, refuse_task};
+use super::settings::{named, refuse_task, whole};
 use super::usable;
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Labelled, Learner, LearnerContext, LearnerKind, Task};
@@ -21,12 +30,13 @@ use crate::frame::Frame;
 use crate::model::Model;
 use crate::scorers::mixture::{Mixture, Parts};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, Within, WithinSource, open};
+use past::{KEPT_MAX, Past};
 use roster::{Duty, Member, NAMES, gather};
-use weights::Weights;
+use weights::{Judged, Said, Weights};
 
 /// The chunk of all that is not a member's.
 const WEIGHTS: &str = "weights";
-/// Rows between two decisions about who rests.
+/// Rows between two looks at whether enough is known to decide who rests.
 const ROUND: u64 = 1_024;
 /// Rounds that a member is active before it may be sent to rest.
 const ROUNDS_MIN: u64 = 2;
@@ -39,6 +49,8 @@ const NAP_MAX: u64 = 16;
 const ALARM: f64 = 1.2;
 /// Rounds over which the usual loss is remembered.
 const USUAL_ROUNDS: f64 = 8.0;
+/// Rows between a row and its label, at most.
+const DELAY_MAX: u64 = 100_000_000;
 /// Labels beyond are taken for it.
 const MAGNITUDE_MAX: f64 = 1e100;
 
@@ -78,7 +90,19 @@ impl Component for AutoKind {
                 name: "memory_max",
                 kind: Kind::Bytes,
                 need: Need::Optional("`\"64 MiB\"`"),
-                doc: "Memory that all members together may use.",
+                doc: "Memory that all members together may use, with the snapshots of them that `delay_rows` needs: each of \
+                      two may come to be as large as the members.",
+            },
+            Field {
+                name: "delay_rows",
+                kind: Kind::Integer,
+                need: Need::Optional("0"),
+                doc: "About how many other labels become known between the prediction of a row and its own label, at most \
+                      100000000: the rate at which labels come in times their usual delay. 0 where labels come at once. \
+                      With it members are judged by what they said when a row was predicted, from snapshots, and not by \
+                      what they say when its label is here. It is not found out: a pipeline whose labels come late sets \
+                      it here. Worth it where what is learned gets stale within the delay; where it does not, 0 learns \
+                      sooner whom to believe.",
             },
         ];
         FIELDS
@@ -86,7 +110,7 @@ impl Component for AutoKind {
 
     fn example(&self) -> &'static str {
         "learner = \"auto\"\nmembers = [\"sgd\", \"hoeffding-adaptive-tree\", \"knn-250\", \"no-change\"]\nrest = true\n\
-         memory_max = \"16 MiB\"\n"
+         memory_max = \"16 MiB\"\ndelay_rows = 30\n"
     }
 }
 
@@ -103,6 +127,7 @@ impl LearnerKind<dyn Learner> for AutoKind {
         }
         let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
         let rests = section.get_or("rest", true, problems);
+        let delay = whole(section, "delay_rows", 0, 0..=DELAY_MAX, problems);
         let names: Option<Vec<String>> = section.get("members", problems);
         let names = names.unwrap_or_else(|| NAMES.iter().map(|name| (*name).to_owned()).collect());
         if let Some(other) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
@@ -111,10 +136,11 @@ impl LearnerKind<dyn Learner> for AutoKind {
         }
         // What remains when weights and what publishing copies are set aside.
         let places = context.task.outputs().max(2);
-        let own = size_of::<Auto>() + Weights::new(context.task, NAMES.len()).bytes() + 64 * places;
-        let left = memory_max.as_usize().saturating_sub(own);
+        let own = size_of::<Auto>() + Weights::new(context.task, NAMES.len(), delay).bytes() + 64 * places;
+        let copies = if delay > 0 { 1 + KEPT_MAX } else { 1 };
+        let left = (memory_max.as_usize() / copies).saturating_sub(own);
         match gather(&names, left, context) {
-            Ok(members) => Some(Box::new(Auto::new(context.task, rests, members))),
+            Ok(members) => Some(Box::new(Auto::new(context, rests, delay, members))),
             Err(why) => {
                 let message = format!("no member can learn this: {why}");
                 problems.push(section.span(), message, None);
@@ -130,6 +156,10 @@ struct Auto {
     members: Vec<Member>,
     weights: Weights,
     seen: u64,
+    /// Rounds that have ended.
+    rounds: u64,
+    /// Where labels come late.
+    past: Option<Past>,
     /// Places of the members that have a say, and what they are mixed to.
     active: Vec<usize>,
     mixture: Mixture,
@@ -139,8 +169,9 @@ struct Auto {
 }
 
 impl Auto {
-    fn new(task: Task, rests: bool, members: Vec<Member>) -> Self {
-        let weights = Weights::new(task, members.len());
+    fn new(context: &LearnerContext<'_>, rests: bool, delay: u64, members: Vec<Member>) -> Self {
+        let task = context.task;
+        let weights = Weights::new(task, members.len(), delay);
         let active: Vec<usize> = (0..members.len()).collect();
         let mixture = weights.mixture(&active);
         Self {
@@ -149,6 +180,8 @@ impl Auto {
             members,
             weights,
             seen: 0,
+            rounds: 0,
+            past: (delay > 0).then(|| Past::new(task, context.columns.columns(), delay)),
             active,
             mixture,
             parts: Parts::default(),
@@ -156,47 +189,103 @@ impl Auto {
         }
     }
 
-    fn round(&self) -> u64 {
-        self.seen / ROUND
-    }
-
-    /// Learns from rows that are all of one round. The members do not depend on each other nor on weights: each learns
-    /// from all rows, and says before each what it says.
+    /// Learns from rows within which nobody comes or leaves, and which are judged by one snapshot. The members do not
+    /// depend on each other nor on weights: each learns from all rows, and says before each what it says.
     fn learn_part(&mut self, rows: Labelled<'_>, mut out: Option<&mut Vec<f64>>) {
+        let is_late = self.past.as_mut().is_some_and(|past| past.say(rows));
         for member in &mut self.members {
             match member.duty {
+                // What members say now is asked for by who wants to hear it, or if nothing older is known.
+                Duty::Active(_) if is_late && out.is_none() => member.learner.learn(rows, None),
                 Duty::Active(_) => member.learner.learn(rows, Some(&mut member.said)),
                 Duty::Training => member.learner.learn(rows, None),
                 Duty::Resting(_) => {}
             }
         }
-        let outputs = self.task.outputs();
         for (row, (&label, &weight)) in rows.labels.iter().zip(rows.weights).take(rows.frame.rows()).enumerate() {
-            self.row.clear();
-            for &member in &self.active {
-                let said = self.members[member].said.get(row * outputs..(row + 1) * outputs);
-                self.row.extend_from_slice(said.unwrap_or_default());
+            if !is_late || out.is_some() {
+                self.say(row);
             }
-            self.mixture.say(&self.row, &mut self.parts);
             if let Some(out) = out.as_deref_mut() {
                 match self.seen {
-                    0 => out.extend(std::iter::repeat_n(unknown(self.task), outputs)),
+                    0 => out.extend(std::iter::repeat_n(unknown(self.task), self.task.outputs())),
                     _ => self.mixture.scores(&self.parts, out),
                 }
             }
             if usable(self.task, label, weight) {
                 self.seen += 1;
-                let label = label.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
-                let (active, mixture) = (&self.active, &mut self.mixture);
-                self.weights
-                    .learn(active, mixture, &self.parts, label, weight, self.seen);
+                self.judge(row, is_late, label.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX), weight);
+                if !is_late || out.is_some() {
+                    self.show();
+                }
             }
         }
+        self.show();
+    }
+
+    /// Makes of what the members said of a row all that it comes to.
+    fn say(&mut self, row: usize) {
+        let outputs = self.task.outputs();
+        self.row.clear();
+        for &member in &self.active {
+            let said = self.members[member].said.get(row * outputs..(row + 1) * outputs);
+            self.row.extend_from_slice(said.unwrap_or_default());
+        }
+        self.mixture.say(&self.row, &mut self.parts);
+    }
+
+    /// Learns from a row whom to believe.
+    fn judge(&mut self, row: usize, is_late: bool, label: f64, weight: f64) {
+        if let Some(past) = self.past.as_mut().filter(|_| is_late) {
+            past.judge(row, label, weight, &mut self.weights, self.seen);
+            return;
+        }
+        let said = Said {
+            mixture: &self.mixture,
+            parts: &self.parts,
+        };
+        let row = Judged {
+            active: &self.active,
+            now: said,
+            then: said,
+            recent: self.weights.recent(),
+            label,
+            weight,
+        };
+        self.weights.learn(row, self.seen);
+    }
+
+    /// Brings what is published up to date.
+    fn show(&mut self) {
+        let recent = self.weights.recent();
+        self.weights.show(&self.active, recent, &mut self.mixture);
+    }
+
+    /// Rows until something else than learning is due.
+    fn left(&self) -> u64 {
+        let of = |step: u64| step - self.seen % step;
+        self.past.as_ref().map_or(ROUND, |past| of(past.step())).min(of(ROUND))
+    }
+
+    /// Does what is due after the row that was just learned.
+    fn attend(&mut self) {
+        if self.seen.is_multiple_of(ROUND) && self.weights.is_round_told(ROUND) {
+            self.decide();
+        }
+        let Some(past) = &mut self.past else { return };
+        if self.seen.is_multiple_of(past.step()) {
+            let members = self.active.iter().map(|&member| self.members[member].publish());
+            if let Some(members) = members.collect() {
+                past.keep(self.seen, &self.active, members, &self.mixture, self.weights.recent());
+            }
+        }
+        past.turn(&self.active, &self.weights);
     }
 
     /// Decides, at the end of a round, who rests in the next one.
     fn decide(&mut self) {
-        let round = self.round();
+        self.rounds += 1;
+        let round = self.rounds;
         let is_alarmed = self.weights.end_round(ALARM, USUAL_ROUNDS);
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
@@ -223,12 +312,17 @@ impl Auto {
     fn least_worth(&mut self, round: u64) -> Option<usize> {
         let mut least: Option<(usize, f64)> = None;
         let mut able = 0;
+        // Nobody is judged before a snapshot is old enough in which it stands.
+        let wait = self
+            .past
+            .as_ref()
+            .map_or(0, |past| (KEPT_MAX as u64 * past.step()).div_ceil(ROUND));
         for &index in &self.active {
-            let worth = self.weights.take_worth(index);
+            let worth = self.weights.worth().of(index);
             let member = &mut self.members[index];
             able += usize::from(member.candidate.name != "no-change");
             let Duty::Active(since) = member.duty else { continue };
-            if !self.rests || !member.candidate.may_rest || round < since + ROUNDS_MIN {
+            if !self.rests || !member.candidate.may_rest || round < since + ROUNDS_MIN + wait {
                 continue;
             }
             if worth >= WORTH_MIN {
@@ -237,6 +331,7 @@ impl Auto {
                 least = Some((index, worth));
             }
         }
+        self.weights.worth().fade();
         least.filter(|_| able > 1).map(|(index, _)| index)
     }
 
@@ -251,6 +346,7 @@ impl Auto {
 
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u64(self.seen);
+        out.put_u64(self.rounds);
         for member in &self.members {
             let (kind, round) = match member.duty {
                 Duty::Active(since) => (0, since),
@@ -265,7 +361,7 @@ impl Auto {
     }
 
     fn read(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
-        self.seen = reader.u64()?;
+        (self.seen, self.rounds) = (reader.u64()?, reader.u64()?);
         for member in &mut self.members {
             let (kind, round) = (reader.u8()?, reader.u64()?);
             member.duty = match kind {
@@ -304,12 +400,12 @@ impl Learner for Auto {
         let count = rows.frame.rows().min(rows.labels.len()).min(rows.weights.len());
         let mut start = 0;
         while start < count {
-            let (mut end, mut left) = (start, ROUND - self.seen % ROUND);
+            let (mut end, mut left) = (start, self.left());
             while end < count && left > 0 {
                 left -= u64::from(usable(self.task, rows.labels[end], rows.weights[end]));
                 end += 1;
             }
-            // Copied only where a round ends within the batch.
+            // Copied only where something is due within the batch.
             let mut frame = Frame::default();
             if end - start < count {
                 frame.append(rows.frame, start..end);
@@ -322,7 +418,7 @@ impl Learner for Auto {
             };
             self.learn_part(part, predictions.as_deref_mut());
             if left == 0 {
-                self.decide();
+                self.attend();
             }
             start = end;
         }
@@ -341,7 +437,8 @@ impl Learner for Auto {
 
     fn bytes(&self) -> usize {
         let members = self.members.iter().map(|member| member.learner.bytes());
-        size_of::<Self>() + self.weights.bytes() + 64 * self.task.outputs().max(2) + members.sum::<usize>()
+        let past = self.past.as_ref().map_or(0, Past::bytes);
+        size_of::<Self>() + self.weights.bytes() + 64 * self.task.outputs().max(2) + members.sum::<usize>() + past
     }
 
     fn report(&self, each: &mut dyn FnMut(Fact<'_>)) {
@@ -372,6 +469,9 @@ fn prefix(member: &Member) -> String {
 impl State for Auto {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(WEIGHTS, self.seen, &mut |out| self.write(out));
+        if let Some(past) = &self.past {
+            past.save(chunks);
+        }
         for member in &self.members {
             member.learner.save(&mut Within::new(&prefix(member), chunks));
         }
@@ -388,135 +488,10 @@ impl State for Auto {
                 .map_err(|error| error.within(&prefix))?;
         }
         self.gather_active();
+        if let Some(past) = &mut self.past {
+            past.restore(self.seen, self.members.len(), chunks)?;
+            past.turn(&self.active, &self.weights);
+        }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conformance::plain::{Plain, learner, try_learner};
-    use crate::metrics::binary::log_loss;
-    use crate::model::Body;
-
-    const SEED: u64 = 61;
-
-    /// First a line divides the classes, then the signs of two inputs do; one label in twenty is wrong.
-    fn changing() -> Plain {
-        let rows = Plain::random(8_000, 3, SEED, |_, noise| f64::from(u8::from(noise > 0.9)));
-        let columns: Vec<Vec<f64>> = (0..3).map(|place| rows.column(place).to_vec()).collect();
-        let label = |row: usize| {
-            let (a, b, c) = (columns[0][row], columns[1][row], columns[2][row]);
-            let class = if row < 4_000 { a + b + c > 0.0 } else { a * b > 0.0 };
-            f64::from(u8::from(class != (rows.labels()[row] == 1.0)))
-        };
-        let labels: Vec<f64> = (0..8_000).map(label).collect();
-        rows.relabelled(&labels)
-    }
-
-    fn mean_loss(name: &str, settings: &str, rows: &Plain) -> f64 {
-        let mut said = Vec::new();
-        learner(name, settings, Task::Binary, rows).learn(rows.labelled(), Some(&mut said));
-        let losses = said.iter().zip(rows.labels()).map(|(p, y)| log_loss(*p, *y));
-        losses.sum::<f64>() / said.len() as f64
-    }
-
-    #[test]
-    fn it_is_better_than_each_of_its_members_where_the_best_one_changes() {
-        let rows = changing();
-        let members = ["sgd-logistic", "hoeffding-adaptive-tree", "knn"];
-        let alone = members.map(|name| mean_loss(name, "", &rows));
-        let names = "members = [\"sgd\", \"hoeffding-adaptive-tree\", \"knn-1000\"]";
-        let together = mean_loss("auto", names, &rows);
-        let best = alone.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!(together < best, "seed {SEED}: {together}, alone {alone:?}");
-    }
-
-    #[test]
-    fn a_member_that_cannot_be_told_from_chance_does_no_harm() {
-        let rows = changing();
-        let names = |more: &str| format!("members = [\"knn-1000\", \"knn-500\"{more}]");
-        let without = mean_loss("auto", &names(""), &rows);
-        let with = mean_loss("auto", &names(", \"no-change\""), &rows);
-        assert!(with < without + 0.005, "seed {SEED}: {with} with it, {without} without");
-    }
-
-    fn resting(auto: &dyn Learner) -> usize {
-        let mut resting = 0.0;
-        auto.report(&mut |fact| resting += if fact.name == "member_resting" { fact.value } else { 0.0 });
-        resting as usize
-    }
-
-    #[test]
-    fn members_that_are_of_no_use_rest_and_all_wake_when_the_world_changes() {
-        let line = |x: &[f64], noise: f64| f64::from(u8::from(x[0] + x[1] + 0.1 * noise > 0.0));
-        let rows = Plain::random(20 * ROUND as usize, 2, SEED, line);
-        let mut auto = learner("auto", "", Task::Binary, &rows);
-        let (mut most, mut scored) = (0, NAMES.len());
-        for (start, part) in rows.parts(ROUND as usize).enumerate() {
-            auto.learn(part.labelled(), None);
-            let asleep = resting(auto.as_ref());
-            let model = auto.publish().unwrap();
-            let Body::Combined { members, .. } = model.body() else {
-                panic!("no team")
-            };
-            assert!(
-                members.len() + asleep <= NAMES.len(),
-                "round {start}: a member that rests scores"
-            );
-            (most, scored) = (most.max(asleep), scored.min(members.len()));
-        }
-        assert!(
-            most >= 2 && scored < NAMES.len(),
-            "seed {SEED}: {most} rested at once where a line is all"
-        );
-        let other = Plain::random(ROUND as usize, 2, SEED + 1, |x, noise| 1.0 - line(x, noise));
-        auto.learn(other.labelled(), None);
-        let asleep = resting(auto.as_ref());
-        assert!(
-            asleep <= 1,
-            "seed {SEED}: {asleep} rest though everything is the other way round"
-        );
-    }
-
-    #[test]
-    fn who_may_rest_may_be_nobody() {
-        let rows = changing();
-        let mut auto = learner("auto", "rest = false", Task::Binary, &rows);
-        auto.learn(rows.labelled(), None);
-        assert_eq!(resting(auto.as_ref()), 0);
-    }
-
-    #[test]
-    fn values_are_better_than_each_member_says() {
-        let rows = Plain::random(6_000, 2, SEED, |x, noise| {
-            1_000.0 + 50.0 * x[0] + 50.0 * (6.0 * x[1]).sin() + noise
-        });
-        let error = |name: &str, settings: &str| {
-            let mut said = Vec::new();
-            learner(name, settings, Task::Regression, &rows).learn(rows.labelled(), Some(&mut said));
-            let squares = said.iter().zip(rows.labels()).skip(1_000).map(|(p, y)| (p - y).powi(2));
-            (squares.sum::<f64>() / 5_000.0).sqrt()
-        };
-        let alone = [error("sgd-linear", ""), error("knn", "")];
-        let together = error("auto", "members = [\"sgd\", \"knn-1000\"]");
-        let best = alone.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!(together < best, "seed {SEED}: {together}, alone {alone:?}");
-    }
-
-    #[test]
-    fn impossible_teams_are_refused() {
-        let rows = changing();
-        for (settings, task, expected) in [
-            ("members = [\"oracle\"]", Task::Binary, "unknown member `oracle`"),
-            ("members = [\"no-change\"]", Task::Binary, "looks at features"),
-            ("memory_max = \"1 KiB\"", Task::Binary, "no member can learn this: sgd"),
-            ("", Task::Anomaly, "cannot learn this task"),
-        ] {
-            let problems = try_learner("auto", settings, task, &rows).err().unwrap();
-            assert!(problems.contains(expected), "{settings}: {problems}");
-        }
-        // One that is too large is left out.
-        assert!(try_learner("auto", "memory_max = \"1 MiB\"", Task::Binary, &rows).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use driftmill_config::{Document, Problems, find};
 
-use crate::contracts::{Learner, LearnerContext, Task};
+use crate::contracts::{Form, Learner, LearnerContext, Task};
 use crate::learners::LEARNERS;
 use crate::model::Model;
 
@@ -165,7 +165,7 @@ pub(super) fn gather(names: &[String], memory_max: usize, context: &LearnerConte
     for (index, candidate) in chosen {
         let mut own = context.member(index, 1);
         own.memory_max = memory_max / parts.max(1) * candidate.memory;
-        match build(candidate, &own) {
+        match build(candidate, &own).or_else(|why| build_spread(candidate, &own).ok_or(why)) {
             Ok(learner) => members.push(Member {
                 candidate,
                 learner,
@@ -189,6 +189,17 @@ fn build(candidate: &Candidate, context: &LearnerContext<'_>) -> Result<Box<dyn 
     let mut problems = document.problems();
     let learner = kind.build(&document.root(), context, &mut problems);
     learner.filter(|_| problems.is_empty()).ok_or_else(|| first(&problems))
+}
+
+/// One that adds inputs up takes codes spread over inputs: the file's word was for those that take codes.
+fn build_spread(candidate: &Candidate, context: &LearnerContext<'_>) -> Option<Box<dyn Learner>> {
+    context.columns.columns_unlike(Form::Scaled).next()?;
+    let columns = context.columns.spread().ok()?;
+    let context = LearnerContext {
+        columns: &columns,
+        ..*context
+    };
+    build(candidate, &context).ok()
 }
 
 /// The first of some problems.

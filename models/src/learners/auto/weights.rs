@@ -10,16 +10,26 @@
 //!
 //! Of values the loss is the squared error in units of what has lately been usual, pools are sums, and there are no last
 //! classes: the member `no-change` knows the last value.
+//!
+//! Shares are forgotten by what labels tell and not by rows: where a class is rare, a label tells next to nothing, and who
+//! knew the last rare one must still be known when the next one comes.
+//!
+//! Where labels come `delay` rows late, rows that were predicted by the same knowledge are wrong together: so many
+//! losses are one piece of evidence (Weinberger and Ordentlich, "On delayed prediction of individual sequences", IEEE
+//! Transactions on Information Theory 2002, have `delay + 1` forecasters take turns, each of which sees one row in so
+//! many; here their mean step is taken at every row).
 
+use super::truth::Truth;
+use super::worth::Worth;
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Task;
-use crate::scorers::mixture::{Kind, Mixture, PROBABILITY_MIN, Parts, Pooled, softmax};
+use crate::scorers::mixture::{Kind, Mixture, Parts, Pooled};
 
 /// Step sizes of the pools: from one that settles to one that follows.
 pub(super) const RATES: [f64; 3] = [0.02, 0.1, 0.5];
 /// How many of the last classes have a bias.
-const RECENT: usize = 2;
-/// What every member, and every pool, gets back of the shares of all after each row.
+pub(super) const RECENT: usize = 2;
+/// What every member, and every pool, gets back of the shares of all after each row whose label tells a bit.
 const MEMBER_SHARE: f64 = 0.01;
 const POOL_SHARE: f64 = 0.001;
 /// Sums of squared gradients begin with this: first steps are no leaps.
@@ -32,12 +42,17 @@ const VALUES_MEMORY: f64 = 1_000.0;
 /// spread says nothing yet.
 const DEVIATIONS_MAX: f64 = 5.0;
 const VALUES_MIN: f64 = 10.0;
-/// A loss of values, in units of what is usual, is taken for this at most.
-const LOSS_MAX: f64 = 1e3;
-/// A row in so many is asked what each member was good for.
-const ASKED_EVERY: u64 = 4;
 /// No recent class.
 const NONE: u64 = u64::MAX;
+/// Rows over which it is remembered how often each class came.
+const CLASSES_MEMORY: f64 = 10_000.0;
+/// A class that never comes is still counted as this: its logarithm stays finite.
+const COUNT_MIN: f64 = 1e-6;
+/// A round whose losses come to less, of classes in nats, says too little of who may rest: it goes on, up to so many
+/// times. So few that the streams with as many rows of each class end rounds as ever; of payments of which one in 500 is
+/// fraud a round holds ten frauds or so.
+const ROUND_LOSS_MIN: f64 = 50.0;
+const ROUND_PARTS_MAX: f64 = 64.0;
 
 /// A pool as it learns: of members, of recent classes, of each class (or of the value).
 #[derive(Debug, Clone)]
@@ -50,15 +65,6 @@ struct Pool {
     squares: Vec<f64>,
 }
 
-/// What a member was good for since it was last asked for it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Worth {
-    /// How much larger the loss would have been without it, in all.
-    gained: f64,
-    /// The loss with it, in all.
-    lost: f64,
-}
-
 /// Shares, pools, trust.
 pub(super) struct Weights {
     task: Task,
@@ -66,19 +72,44 @@ pub(super) struct Weights {
     pools: Vec<Pool>,
     trust: Vec<f64>,
     recent: [u64; RECENT],
-    worth: Vec<Worth>,
+    worth: Worth,
     /// The losses of this round, how many they are, and the usual loss of a row, 0 while there is none.
     losses: [f64; 3],
+    /// How often each class came lately, and of how many rows; none of values.
+    classes: Vec<f64>,
+    /// Rows between a row and its label.
+    delay: u64,
     /// Of values: how many, their mean and variance, and the usual squared error in deviations.
     values: [f64; 4],
     /// Used again from row to row.
-    without: Vec<f64>,
     gradient: Vec<f64>,
+}
+
+/// What a mixture said of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) mixture: &'a Mixture,
+    pub(super) parts: &'a Parts,
+}
+
+/// A row whose label is known, as it was to be predicted.
+#[derive(Clone, Copy)]
+pub(super) struct Judged<'a> {
+    /// Who had a say then, and has one still.
+    pub(super) active: &'a [usize],
+    /// What these come to with the weights of now.
+    pub(super) now: Said<'a>,
+    /// What was said then.
+    pub(super) then: Said<'a>,
+    /// The last classes of then.
+    pub(super) recent: [u64; RECENT],
+    pub(super) label: f64,
+    pub(super) weight: f64,
 }
 
 impl Weights {
     /// All members alike.
-    pub(super) fn new(task: Task, members: usize) -> Self {
+    pub(super) fn new(task: Task, members: usize, delay: u64) -> Self {
         let places = kind_of(task, [0.0; 4]).places();
         let pool = |rate| Pool {
             rate,
@@ -93,10 +124,14 @@ impl Weights {
             pools: RATES.iter().map(|rate| pool(*rate)).collect(),
             trust: vec![1.0 / (RATES.len() + 1) as f64; RATES.len() + 1],
             recent: [NONE; RECENT],
-            worth: vec![Worth::default(); members],
+            worth: Worth::new(members),
             losses: [0.0; 3],
+            classes: match task {
+                Task::Regression => Vec::new(),
+                _ => vec![1.0; places],
+            },
+            delay,
             values: [0.0, 0.0, 0.0, 1.0],
-            without: Vec::new(),
             gradient: Vec::new(),
         }
     }
@@ -108,7 +143,8 @@ impl Weights {
         // A pool has its numbers, and the mixture has them again.
         let pool = size_of::<Pool>() + size_of::<Pooled>() + 8 * (3 * members + 3 * places + RECENT);
         let parts = 8 * places * (2 * members + 2 * self.trust.len() + 4);
-        size_of::<Self>() + members * (16 + size_of::<Worth>()) + self.pools.len() * pool + parts
+        let own = 16 * members + 8 * self.classes.len() + self.worth.bytes(places);
+        size_of::<Self>() + own + self.pools.len() * pool + parts
     }
 
     /// What these members are mixed to now.
@@ -123,12 +159,17 @@ impl Weights {
             pools: self.pools.iter().map(pool).collect(),
             trust: self.trust.clone(),
         };
-        self.show(active, &mut mixture);
+        self.show(active, self.recent, &mut mixture);
         mixture
     }
 
-    /// Brings the mixture of these members up to date.
-    fn show(&self, active: &[usize], mixture: &mut Mixture) {
+    /// The classes that came last.
+    pub(super) fn recent(&self) -> [u64; RECENT] {
+        self.recent
+    }
+
+    /// Brings the mixture of these members up to date, to be asked after these classes.
+    pub(super) fn show(&self, active: &[usize], recent: [u64; RECENT], mixture: &mut Mixture) {
         mixture.kind = kind_of(self.task, self.values);
         let total: f64 = active.iter().map(|&member| self.shares[member]).sum();
         for (share, &member) in mixture.shares.iter_mut().zip(active) {
@@ -140,7 +181,7 @@ impl Weights {
                 *weight = own.members[member];
             }
             shown.biases.copy_from_slice(&own.biases);
-            for (&class, bias) in self.recent.iter().zip(&own.recent) {
+            for (&class, bias) in recent.iter().zip(&own.recent) {
                 if let Some(shown) = usize::try_from(class)
                     .ok()
                     .and_then(|class| shown.biases.get_mut(class))
@@ -151,51 +192,71 @@ impl Weights {
         }
     }
 
-    /// Learns from a usable row, the `seen`th, of which the mixture of the active members said `parts`.
-    pub(super) fn learn(
-        &mut self,
-        active: &[usize],
-        mixture: &mut Mixture,
-        parts: &Parts,
-        label: f64,
-        weight: f64,
-        seen: u64,
-    ) {
-        let (weight, places) = (weight.min(WEIGHT_MAX), mixture.kind.places());
-        let truth = Truth::of(mixture.kind, label, self.values[3]);
-        if seen.is_multiple_of(ASKED_EVERY) {
-            self.ask(active, mixture, parts, truth);
-        }
-        self.share(active, parts, truth, weight, places);
+    /// Learns from a usable row, the `seen`th.
+    pub(super) fn learn(&mut self, row: Judged<'_>, seen: u64) {
+        let row = Judged {
+            weight: row.weight.min(WEIGHT_MAX),
+            ..row
+        };
+        let Said { mixture, parts } = row.now;
+        let places = mixture.kind.places();
+        let truth = Truth::of(mixture.kind, row.label, self.values[3]);
+        let (told, pace) = (self.told(), self.pace());
+        self.worth.ask(row.active, mixture, parts, truth, seen);
+        self.share(row, truth, pace, pace * told);
         for index in 0..self.pools.len() {
             let said = &parts.experts[index * places..(index + 1) * places];
-            self.descend(index, active, parts, truth, said, weight);
+            self.descend(index, row, truth, said);
         }
+        let Said { mixture, parts } = row.then;
+        let truth = Truth::of(mixture.kind, row.label, self.values[3]);
         let losses = parts.experts.chunks_exact(places).map(|said| truth.loss(said));
-        move_shares(&mut self.trust, losses, weight, POOL_SHARE);
+        move_shares(&mut self.trust, losses, pace * row.weight, pace * told * POOL_SHARE);
         // Of values in deviations: what is usual among them must not hide that it grows.
         let loss = match truth {
             Truth::Class(_) => truth.loss(&parts.mixed),
             Truth::Value { .. } => truth.miss(0, parts.mixed.first().copied().unwrap_or_default()).abs(),
         };
         (self.losses[0], self.losses[1]) = (self.losses[0] + loss, self.losses[1] + 1.0);
-        self.note(label, truth, &parts.mixed);
-        self.show(active, mixture);
+        self.note(row.label, truth, &parts.mixed);
+    }
+
+    /// How much a label tells lately, in bits, at most 1: the entropy of how often each class came. Of a value 1.
+    fn told(&self) -> f64 {
+        let total: f64 = self.classes.iter().sum();
+        let entropy = self
+            .classes
+            .iter()
+            .map(|count| -(count / total) * (count / total).log2());
+        match self.task {
+            Task::Regression => 1.0,
+            _ => entropy.sum::<f64>().min(1.0),
+        }
+    }
+
+    /// How much a row counts as evidence: those that wait for their labels are wrong together.
+    fn pace(&self) -> f64 {
+        match self.delay {
+            0 => 1.0,
+            delay => 1.0 / (1.0 + delay as f64 * self.told()),
+        }
     }
 
     /// Moves the shares of the members.
-    fn share(&mut self, active: &[usize], parts: &Parts, truth: Truth, weight: f64, places: usize) {
+    fn share(&mut self, row: Judged<'_>, truth: Truth, pace: f64, told: f64) {
+        let (active, Said { mixture, parts }) = (row.active, row.now);
         self.gradient.clear();
         self.gradient.extend(active.iter().map(|&member| self.shares[member]));
-        let losses = parts.said.chunks_exact(places).map(|said| truth.loss(said));
-        move_shares(&mut self.gradient, losses, weight, MEMBER_SHARE);
+        let said = parts.said.chunks_exact(mixture.kind.places());
+        let losses = said.map(|said| truth.loss(said));
+        move_shares(&mut self.gradient, losses, pace * row.weight, told * MEMBER_SHARE);
         for (&member, share) in active.iter().zip(&self.gradient) {
             self.shares[member] = *share;
         }
     }
 
     /// A step of one pool along the gradient of its loss.
-    fn descend(&mut self, index: usize, active: &[usize], parts: &Parts, truth: Truth, said: &[f64], weight: f64) {
+    fn descend(&mut self, index: usize, row: Judged<'_>, truth: Truth, said: &[f64]) {
         if matches!(truth, Truth::Value { .. }) && self.values[0] < VALUES_MIN {
             return;
         }
@@ -210,11 +271,11 @@ impl Weights {
         let (misses, pool) = (&self.gradient, &mut self.pools[index]);
         let all = pool.members.len();
         let step = |number: &mut f64, square: &mut f64, gradient: f64| {
-            let gradient = weight * gradient;
+            let gradient = row.weight * gradient;
             *square += gradient * gradient;
             *number += pool.rate * gradient / square.sqrt();
         };
-        for (&member, terms) in active.iter().zip(parts.terms.chunks_exact(said.len())) {
+        for (&member, terms) in row.active.iter().zip(row.now.parts.terms.chunks_exact(said.len())) {
             let gradient = misses
                 .iter()
                 .zip(terms)
@@ -223,7 +284,7 @@ impl Weights {
             step(&mut pool.members[member], &mut pool.squares[member], gradient);
         }
         let (recent, biases) = pool.squares[all..].split_at_mut(RECENT);
-        for ((&class, number), square) in self.recent.iter().zip(&mut pool.recent).zip(recent) {
+        for ((&class, number), square) in row.recent.iter().zip(&mut pool.recent).zip(recent) {
             if let Some(miss) = usize::try_from(class).ok().and_then(|class| misses.get(class)) {
                 step(number, square, *miss);
             }
@@ -238,6 +299,7 @@ impl Weights {
         let Truth::Value { .. } = truth else {
             self.recent.rotate_right(1);
             self.recent[0] = label as u64;
+            self.count(label as usize);
             return;
         };
         let miss = truth.miss(0, mixed.first().copied().unwrap_or_default());
@@ -253,41 +315,30 @@ impl Weights {
         }
     }
 
-    /// Asks what each member was good for: what would be lost without it, the others having its weight.
-    fn ask(&mut self, active: &[usize], mixture: &Mixture, parts: &Parts, truth: Truth) {
-        let places = mixture.kind.places();
-        let lost = truth.loss(&parts.mixed);
-        self.without.resize(2 * places, 0.0);
-        for (at, &member) in active.iter().enumerate() {
-            let (mixed, own) = self.without.split_at_mut(places);
-            mixed.fill(0.0);
-            for (pool, trust) in mixture.pools.iter().zip(&mixture.trust) {
-                pool_without(pool, at, parts, own);
-                if !matches!(mixture.kind, Kind::Values { .. }) {
-                    softmax(own);
-                }
-                mixed.iter_mut().zip(&*own).for_each(|(sum, said)| *sum += trust * said);
-            }
-            let mean = parts.experts.iter().rev().take(places).rev();
-            let said = &parts.said[at * places..(at + 1) * places];
-            let (share, trust) = (mixture.shares[at], mixture.trust.last().copied().unwrap_or_default());
-            for ((sum, mean), said) in mixed.iter_mut().zip(mean).zip(said) {
-                let rest = if share < 1.0 - 1e-9 {
-                    (mean - share * said) / (1.0 - share)
-                } else {
-                    *mean
-                };
-                *sum += trust * rest;
-            }
-            self.worth[member].gained += truth.loss(mixed) - lost;
-            self.worth[member].lost += lost;
+    /// Counts a class, and forgets.
+    fn count(&mut self, class: usize) {
+        if let Some(count) = self.classes.get_mut(class) {
+            *count += 1.0;
+        }
+        let total: f64 = self.classes.iter().sum();
+        if total > CLASSES_MEMORY {
+            let left = CLASSES_MEMORY / total;
+            self.classes
+                .iter_mut()
+                .for_each(|count| *count = (*count * left).max(COUNT_MIN));
         }
     }
 
-    /// What a member was good for since this was last asked, as a share of the loss: how much more it would have been.
-    pub(super) fn take_worth(&mut self, member: usize) -> f64 {
-        let Worth { gained, lost } = std::mem::take(&mut self.worth[member]);
-        gained / (lost + 1e-9)
+    /// What each member was good for.
+    pub(super) fn worth(&mut self) -> &mut Worth {
+        &mut self.worth
+    }
+
+    /// Whether the losses of a round, in parts of so many rows, say enough to end it.
+    pub(super) fn is_round_told(&self, part_rows: u64) -> bool {
+        let [sum, count, _] = self.losses;
+        let is_value = self.task == Task::Regression;
+        is_value || sum * self.pace() >= ROUND_LOSS_MIN || count >= ROUND_PARTS_MAX * part_rows as f64
     }
 
     /// Ends a round; gives whether its loss was `alarm` times the usual one or more. That is a mean that forgets, over so
@@ -322,7 +373,7 @@ impl Weights {
     /// A member comes back, with hardly a say: it has to earn one.
     pub(super) fn enter(&mut self, member: usize) {
         self.shares[member] = MEMBER_SHARE / self.shares.len() as f64;
-        self.worth[member] = Worth::default();
+        self.worth.forget(member);
     }
 
     /// A member's part of what is said: its share and its weights in the pools, by the trust in each.
@@ -342,10 +393,7 @@ impl Weights {
     /// Appends all that was learned.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         self.recent.iter().for_each(|class| out.put_u64(*class));
-        for worth in &self.worth {
-            out.put_f64(worth.gained);
-            out.put_f64(worth.lost);
-        }
+        self.worth.write(out);
         for numbers in self.numbers() {
             numbers.iter().for_each(|number| out.put_f64(*number));
         }
@@ -356,9 +404,7 @@ impl Weights {
         for class in &mut self.recent {
             *class = reader.u64()?;
         }
-        for worth in &mut self.worth {
-            (worth.gained, worth.lost) = (reader.finite()?, reader.finite()?);
-        }
+        self.worth.read(reader)?;
         let lists = [&mut self.shares, &mut self.trust];
         for number in lists.into_iter().flatten() {
             *number = reader.finite()?;
@@ -368,6 +414,12 @@ impl Weights {
         }
         for number in self.losses.iter_mut().chain(&mut self.values) {
             *number = reader.finite()?;
+        }
+        for count in &mut self.classes {
+            *count = reader.finite()?;
+            if !(*count > 0.0 && *count <= 2.0 * CLASSES_MEMORY) {
+                return Err(reader.error("a class came more often than never, and not more often than is remembered"));
+            }
         }
         if self.values[2] < 0.0 || self.values[3] <= 0.0 {
             return Err(reader.error("a variance is not below 0"));
@@ -391,7 +443,7 @@ impl Weights {
     fn numbers(&self) -> impl Iterator<Item = &[f64]> {
         let pools = self.pools.iter();
         let pools = pools.flat_map(|pool| [&pool.members[..], &pool.recent, &pool.biases, &pool.squares]);
-        [&self.shares[..], &self.trust, &self.losses, &self.values]
+        [&self.shares[..], &self.trust, &self.losses, &self.values, &self.classes]
             .into_iter()
             .chain(pools)
     }
@@ -416,48 +468,6 @@ fn kind_of(task: Task, values: [f64; 4]) -> Kind {
     }
 }
 
-/// What a row turned out to be.
-#[derive(Debug, Clone, Copy)]
-enum Truth {
-    Class(usize),
-    /// In deviations from the center, and the squared error that is usual.
-    Value {
-        deviation: f64,
-        usual: f64,
-    },
-}
-
-impl Truth {
-    fn of(kind: Kind, label: f64, usual: f64) -> Self {
-        match kind {
-            Kind::Values { center, spread } => Self::Value {
-                deviation: ((label - center) / spread).clamp(-1e6, 1e6),
-                usual,
-            },
-            Kind::Binary | Kind::Classes(_) => Self::Class(label as usize),
-        }
-    }
-
-    /// The loss of what was said of each place.
-    fn loss(self, said: &[f64]) -> f64 {
-        match self {
-            Self::Class(class) => -said.get(class).copied().unwrap_or_default().max(PROBABILITY_MIN).ln(),
-            Self::Value { usual, .. } => {
-                let miss = self.miss(0, said.first().copied().unwrap_or_default());
-                (miss * miss / (2.0 * usual)).min(LOSS_MAX)
-            }
-        }
-    }
-
-    /// By how much what was said of a place was too little.
-    fn miss(self, place: usize, said: f64) -> f64 {
-        match self {
-            Self::Class(class) => f64::from(u8::from(place == class)) - said,
-            Self::Value { deviation, .. } => deviation - said,
-        }
-    }
-}
-
 /// Moves the weights of a mean by the losses of a row, and gives `back` of all of them back to each alike.
 fn move_shares(shares: &mut [f64], losses: impl Iterator<Item = f64> + Clone, weight: f64, back: f64) {
     let least = losses.clone().fold(f64::INFINITY, f64::min);
@@ -469,22 +479,4 @@ fn move_shares(shares: &mut [f64], losses: impl Iterator<Item = f64> + Clone, we
     shares
         .iter_mut()
         .for_each(|share| *share = (1.0 - back) * *share / total + even);
-}
-
-/// What a pool would have said without the member at a place, the others having its weight; before the softmax.
-fn pool_without(pool: &Pooled, at: usize, parts: &Parts, out: &mut [f64]) {
-    let total: f64 = pool.weights.iter().sum();
-    let rest = total - pool.weights[at];
-    let factor = if rest > 0.1 * total && total > 0.0 {
-        total / rest
-    } else {
-        1.0
-    };
-    out.copy_from_slice(&pool.biases);
-    for (index, (weight, terms)) in pool.weights.iter().zip(parts.terms.chunks_exact(out.len())).enumerate() {
-        if index != at {
-            let weight = factor * weight;
-            out.iter_mut().zip(terms).for_each(|(sum, term)| *sum += weight * term);
-        }
-    }
 }
