@@ -37,6 +37,8 @@ mod sgd_softmax;
 mod streaming_random_patches;
 mod support_vector_machine;
 pub(crate) mod tree;
+mod value_forest;
+pub(crate) mod value_tree;
 mod watched;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
