@@ -34,6 +34,7 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+mod streaming_gradient_boosting;
 mod streaming_random_patches;
 mod support_vector_machine;
 pub(crate) mod tree;
@@ -61,6 +62,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &leveraging_bagging::LeveragingBaggingKind,
     &adaptive_random_forest::AdaptiveRandomForestKind,
     &streaming_random_patches::StreamingRandomPatchesKind,
+    &streaming_gradient_boosting::StreamingGradientBoostingKind,
     &auto::AutoKind,
 ];
 
