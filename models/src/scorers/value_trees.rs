@@ -192,6 +192,16 @@ pub(super) fn example() -> Arc<dyn Scorer> {
     })
 }
 
+fn read_rule(reader: &mut Reader<'_>) -> Result<LeafRule, CodecError> {
+    Ok(match reader.u8()? {
+        0 => LeafRule::Mean,
+        1 => LeafRule::Linear,
+        2 => LeafRule::Adaptive,
+        3 => LeafRule::Recent,
+        other => return Err(reader.error(format!("{other} is no rule of leaves"))),
+    })
+}
+
 /// Reads what the scorer wrote.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecError> {
     let link = match reader.u8()? {
@@ -205,13 +215,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecErro
         return Err(reader.error(format!("{width} inputs are too many")));
     }
     let base = reader.f64s()?;
-    let leaf = match reader.u8()? {
-        0 => LeafRule::Mean,
-        1 => LeafRule::Linear,
-        2 => LeafRule::Adaptive,
-        3 => LeafRule::Recent,
-        other => return Err(reader.error(format!("{other} is no rule of leaves"))),
-    };
+    let leaf = read_rule(reader)?;
     let (ridge, reach) = (reader.finite()?, reader.finite()?);
     if ridge < 0.0 || reach < 0.0 {
         return Err(reader.error("leaves are not drawn to 0 or bounded by less than nothing"));

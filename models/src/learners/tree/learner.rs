@@ -75,6 +75,14 @@ pub(crate) fn classes_of(task: Task) -> Option<usize> {
     }
 }
 
+/// Numbers that trees say for a row of a task with labels.
+fn outputs_of(task: Task) -> Option<usize> {
+    match task {
+        Task::Regression => Some(1),
+        task => classes_of(task),
+    }
+}
+
 /// The field that every learner of trees has.
 pub(crate) const MEMORY_MAX: Field = Field {
     name: "memory_max",
@@ -118,11 +126,7 @@ impl<G: Grow> TreeLearner<G> {
         let before = problems.len();
         let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
         let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
-        let outputs = match context.task {
-            Task::Regression => Some(1),
-            task => classes_of(task),
-        };
-        let Some(outputs) = outputs else {
+        let Some(outputs) = outputs_of(context.task) else {
             refuse_task(
                 section,
                 "it learns binary, multiclass (2 to 65536 classes) and regression tasks",
@@ -134,12 +138,7 @@ impl<G: Grow> TreeLearner<G> {
         let overhead = overhead::<G>(&encoder, outputs);
         let budget = memory_max.saturating_sub(overhead);
         let grown = grow(encoder.inputs().collect(), budget, problems);
-        if grown.bytes() > budget {
-            let least = grown.bytes().saturating_add(overhead);
-            let message = format!("this learner needs {least} bytes for these features, more than `memory_max`");
-            let help = "raise `memory_max`, or lower `categories_max` and `buckets`".to_owned();
-            problems.push(section.key_span("memory_max"), message, Some(help));
-        }
+        check_budget(grown.bytes(), budget, overhead, section, problems);
         let learner = Self {
             task: context.task,
             encoder,
@@ -150,6 +149,16 @@ impl<G: Grow> TreeLearner<G> {
             out: vec![0.0; outputs],
         };
         (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
+    }
+}
+
+/// Checks that what grows has room for its first row.
+fn check_budget(bytes: usize, budget: usize, overhead: usize, section: &Section<'_>, problems: &mut Problems) {
+    if bytes > budget {
+        let least = bytes.saturating_add(overhead);
+        let message = format!("this learner needs {least} bytes for these features, more than `memory_max`");
+        let help = "raise `memory_max`, or lower `categories_max` and `buckets`".to_owned();
+        problems.push(section.key_span("memory_max"), message, Some(help));
     }
 }
 

@@ -152,9 +152,9 @@ impl<'a> Search<'a> {
     }
 
     fn weigh_with(&mut self, question: Question, missing_left: bool, missing: &[f64]) {
-        let with = |left: f64, missing: f64| if missing_left { left + missing } else { left };
-        for place in 0..self.all.len() {
-            self.right[place] = self.all[place] - with(self.left[place], missing[place]);
+        let sums = self.all.iter().zip(&self.left).zip(missing);
+        for (right, ((all, left), missing)) in self.right.iter_mut().zip(sums) {
+            *right = all - if missing_left { left + missing } else { *left };
         }
         let all = mass(&self.all);
         let right = mass(&self.right);
