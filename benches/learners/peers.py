@@ -6,7 +6,8 @@ and then learn, one pass, one thread, rows already parsed, and only predicting a
 
 A line of JSON for each stream and learner, in the form that `prequential --json` writes. A run that takes longer than
 the cap ends with the block in which it does; its line says how many rows it saw. All settings are River's defaults,
-but for ten members of each ensemble and a standardiser before what measures distances or adds inputs up.
+but for ten members of each ensemble and a standardiser before what measures distances or adds inputs up, as linear models in
+the leaves of trees do.
 """
 
 import argparse
@@ -66,12 +67,12 @@ PEERS = {
         "sgd-linear": lambda: scaled(linear_model.LinearRegression()),
         "no-change": lambda: Last(),
         "majority": lambda: Mean(),
-        "hoeffding-tree": lambda: tree.HoeffdingTreeRegressor(),
-        "hoeffding-adaptive-tree": lambda: tree.HoeffdingAdaptiveTreeRegressor(seed=SEED),
+        "hoeffding-tree": lambda: scaled(tree.HoeffdingTreeRegressor()),
+        "hoeffding-adaptive-tree": lambda: scaled(tree.HoeffdingAdaptiveTreeRegressor(seed=SEED)),
         "knn": lambda: scaled(neighbors.KNNRegressor(n_neighbors=5, engine=window())),
-        "adaptive-random-forest": lambda: forest.ARFRegressor(n_models=10, seed=SEED),
-        "streaming-random-patches": lambda: ensemble.SRPRegressor(
-            tree.HoeffdingTreeRegressor(), n_models=10, seed=SEED
+        "adaptive-random-forest": lambda: scaled(forest.ARFRegressor(n_models=10, seed=SEED)),
+        "streaming-random-patches": lambda: scaled(
+            ensemble.SRPRegressor(tree.HoeffdingTreeRegressor(), n_models=10, seed=SEED)
         ),
     },
     "anomaly": {

@@ -343,69 +343,92 @@ const STATUSES: [DriftStatus; 4] = [
 /// The one chunk.
 const CHUNK: &str = "adwin";
 
-impl State for Adwin {
-    fn save(&self, chunks: &mut dyn ChunkVisitor) {
-        chunks.chunk(CHUNK, self.taken, &mut |out| {
-            out.put_u64(self.taken);
-            out.put_u64(self.width);
-            out.put_f64(self.total);
-            out.put_f64(self.variance);
-            out.put_u64(STATUSES.iter().position(|s| *s == self.last.status).unwrap_or(0) as u64);
-            out.put_f64(self.last.score);
-            out.put_f64(self.last.effect);
-            out.put_f64(self.last.threshold);
-            out.put_u64(self.last.rows);
-            out.put_u64(self.rows.len() as u64);
-            for row in &self.rows {
-                out.put_u64(row.len() as u64);
-                for bucket in row {
-                    out.put_f64(bucket.total);
-                    out.put_f64(bucket.variance);
-                }
-            }
-        });
+impl Adwin {
+    /// Bytes that a window may come to use; queues grow to powers of two.
+    pub(crate) const BYTES_MAX: usize =
+        size_of::<Self>() + ROWS_MAX * (size_of::<VecDeque<Bucket>>() + (BUCKETS_MAX + 1).next_power_of_two() * 16);
+
+    /// Its parameters.
+    pub(crate) fn params(&self) -> &AdwinParams {
+        &self.params
     }
 
-    fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
-        *self = read(open(chunks, CHUNK)?, self.params).map_err(|error| StateError::of(CHUNK, error))?;
-        Ok(())
+    /// Takes the next value; whether it says that there is a change now.
+    pub(crate) fn alarms_at(&mut self, value: f64) -> bool {
+        self.update(value).status == DriftStatus::Drift
+    }
+
+    /// Appends all of it but its parameters.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.taken);
+        out.put_u64(self.width);
+        out.put_f64(self.total);
+        out.put_f64(self.variance);
+        out.put_u64(STATUSES.iter().position(|s| *s == self.last.status).unwrap_or(0) as u64);
+        out.put_f64(self.last.score);
+        out.put_f64(self.last.effect);
+        out.put_f64(self.last.threshold);
+        out.put_u64(self.last.rows);
+        out.put_u64(self.rows.len() as u64);
+        for row in &self.rows {
+            out.put_u64(row.len() as u64);
+            for bucket in row {
+                out.put_f64(bucket.total);
+                out.put_f64(bucket.variance);
+            }
+        }
+    }
+
+    /// Reads what [`Adwin::write`] wrote.
+    pub(crate) fn read(reader: &mut Reader<'_>, params: AdwinParams) -> Result<Self, CodecError> {
+        let (taken, width) = (reader.u64()?, reader.u64()?);
+        let (total, variance) = (reader.finite()?, reader.finite()?);
+        let status = usize::try_from(reader.u64()?)
+            .ok()
+            .and_then(|i| STATUSES.get(i).copied());
+        let status = status.ok_or_else(|| reader.error("an unknown status"))?;
+        let (score, effect, threshold) = (reader.finite()?, reader.finite()?, reader.finite()?);
+        let last = Verdict {
+            status,
+            score,
+            effect,
+            threshold,
+            rows: reader.u64()?,
+        };
+        let rows = read_rows(reader)?;
+        let counted: u64 = rows
+            .iter()
+            .enumerate()
+            .map(|(row, buckets)| (buckets.len() as u64) << row)
+            .sum();
+        if counted != width || width > taken || variance < 0.0 {
+            return Err(reader.error(format!("its buckets hold {counted} values, its header says {width}")));
+        }
+        Ok(Self {
+            params,
+            rows,
+            width,
+            total,
+            variance,
+            taken,
+            last,
+        })
     }
 }
 
-fn read(mut reader: Reader<'_>, params: AdwinParams) -> Result<Adwin, CodecError> {
-    let (taken, width) = (reader.u64()?, reader.u64()?);
-    let (total, variance) = (reader.finite()?, reader.finite()?);
-    let status = usize::try_from(reader.u64()?)
-        .ok()
-        .and_then(|i| STATUSES.get(i).copied());
-    let status = status.ok_or_else(|| reader.error("an unknown status"))?;
-    let (score, effect, threshold) = (reader.finite()?, reader.finite()?, reader.finite()?);
-    let last = Verdict {
-        status,
-        score,
-        effect,
-        threshold,
-        rows: reader.u64()?,
-    };
-    let rows = read_rows(&mut reader)?;
-    let counted: u64 = rows
-        .iter()
-        .enumerate()
-        .map(|(row, buckets)| (buckets.len() as u64) << row)
-        .sum();
-    if counted != width || width > taken || variance < 0.0 {
-        return Err(reader.error(format!("its buckets hold {counted} values, its header says {width}")));
+impl State for Adwin {
+    fn save(&self, chunks: &mut dyn ChunkVisitor) {
+        chunks.chunk(CHUNK, self.taken, &mut |out| self.write(out));
     }
-    reader.finish()?;
-    Ok(Adwin {
-        params,
-        rows,
-        width,
-        total,
-        variance,
-        taken,
-        last,
-    })
+
+    fn restore(&mut self, chunks: &dyn ChunkSource) -> Result<(), StateError> {
+        let mut reader = open(chunks, CHUNK)?;
+        let read = Self::read(&mut reader, self.params);
+        *self = read
+            .and_then(|read| reader.finish().map(|()| read))
+            .map_err(|error| StateError::of(CHUNK, error))?;
+        Ok(())
+    }
 }
 
 fn read_rows(reader: &mut Reader<'_>) -> Result<Vec<VecDeque<Bucket>>, CodecError> {

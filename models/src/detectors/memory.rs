@@ -71,30 +71,44 @@ pub(crate) fn snapshot(state: &dyn State) -> BTreeMap<String, Vec<u8>> {
     memory.contents()
 }
 
+/// Chunks of which one is another.
+struct Damaged<'a> {
+    whole: &'a Memory,
+    name: &'a str,
+    bytes: Vec<u8>,
+}
+
+impl ChunkSource for Damaged<'_> {
+    fn chunk(&self, name: &str) -> Option<&[u8]> {
+        match name == self.name {
+            true => Some(&self.bytes),
+            false => self.whole.chunk(name),
+        }
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        self.whole.names(prefix)
+    }
+}
+
 /// Damages the saved chunks at every length and some bytes: restoring may fail and must not panic.
 pub(crate) fn survives_damage<S: State>(state: &S, fresh: impl Fn() -> S) {
-    let mut memory = Memory::default();
-    memory.save(state);
-    let whole = memory.contents();
-    for (name, bytes) in &whole {
+    let mut whole = Memory::default();
+    whole.save(state);
+    for (name, bytes) in &whole.contents() {
         let step = (bytes.len() / 200).max(1);
         for cut in (0..bytes.len()).step_by(step) {
-            let mut damaged = Memory::default();
-            for (other, content) in &whole {
-                let mut content = content.clone();
-                if other == name {
-                    content.truncate(cut);
-                }
-                damaged.chunks.insert(other.clone(), (0, content));
-            }
+            let mut damaged = Damaged {
+                whole: &whole,
+                name,
+                bytes: bytes[..cut].to_vec(),
+            };
             assert!(
                 fresh().restore(&damaged).is_err(),
                 "chunk {name} cut to {cut} bytes was taken"
             );
-            if let Some(target) = damaged.chunks.get_mut(name) {
-                target.1.clone_from(bytes);
-                target.1[cut] ^= 0xff;
-            }
+            damaged.bytes.clone_from(bytes);
+            damaged.bytes[cut] ^= 0xff;
             let _may_fail = fresh().restore(&damaged);
         }
     }

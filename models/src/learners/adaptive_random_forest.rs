@@ -6,12 +6,17 @@
 //! inputs (the paper: the square root of their number, and one more, which fails where most inputs say nothing) and try
 //! to split every 50 rows at a confidence of 0.01. What differs from MOA: a tree is judged by what it said before it learned
 //! the row (there after), and what stands in `watched`.
+//!
+//! Values: Gomes et al., "Adaptive random forests for data stream regression", ESANN 2018; see `value_forest`.
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::tree::Classifier;
-use super::watched::{Manner, WatchedTrees, fields, read_settings};
-use crate::contracts::{Learner, LearnerContext, LearnerKind};
+use super::hoeffding_tree::LEAF_ANY;
+use super::tree::TreeLearner;
+use super::value_forest::ValueForest;
+use super::value_tree::ValueSettings;
+use super::watched::{Manner, WatchedTrees, fields, read_settings, read_value_settings};
+use crate::contracts::{Learner, LearnerContext, LearnerKind, Task};
 
 /// The entry of the list.
 pub(crate) struct AdaptiveRandomForestKind;
@@ -24,12 +29,12 @@ impl Component for AdaptiveRandomForestKind {
     fn summary(&self) -> &'static str {
         "Several Hoeffding trees that differ by chance: each sees every row a random number of times, 6 on average, and \
          each leaf looks at a random subset of the inputs. A tree whose errors rise is replaced by one that began to grow \
-         in the background when that was first suspected. Binary and multiclass tasks; takes missing values and \
-         categories."
+         in the background when that was first suspected. Binary and multiclass tasks, regression; takes missing values \
+         and categories."
     }
 
     fn fields(&self) -> &'static [Field] {
-        const { &fields(&["adaptive-random-forest"]) }
+        const { &fields(&["adaptive-random-forest"], LEAF_ANY) }
     }
 
     fn example(&self) -> &'static str {
@@ -45,7 +50,15 @@ impl LearnerKind<dyn Learner> for AdaptiveRandomForestKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        if context.task == Task::Regression {
+            return TreeLearner::build_any(section, context, problems, |inputs, memory_max, problems| {
+                let mut settings = ValueSettings::new(1, inputs, context.seed, memory_max);
+                let (trees, inputs) = read_value_settings(section, &mut settings, problems);
+                settings.leaf_inputs = Some(inputs);
+                ValueForest::watched(settings, trees)
+            });
+        }
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             let (trees, inputs) = read_settings(section, &mut settings, problems);
             settings.subspace = Some(inputs);
             let manner = Manner {

@@ -13,7 +13,7 @@ use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 use super::hoeffding_tree::{DELTA, GRACE, LEAF, TIE, read_settings};
 use super::settings::{named, whole};
 use super::tree::{
-    Candidate, Classifier, Grow, MEMORY_MAX, Step, Tree, TreeSettings, candidates, entropy_max, hoeffding_bound,
+    Candidate, Grow, MEMORY_MAX, Step, Tree, TreeLearner, TreeSettings, candidates, entropy_max, hoeffding_bound,
 };
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
@@ -71,7 +71,7 @@ impl LearnerKind<dyn Learner> for ExtremelyFastTreeKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             read_settings(section, &mut settings, problems);
             let review = whole(section, "review", 2_000, 1..=1_000_000, problems);
             ExtremelyFastTree::new(settings, review as f64)
@@ -271,6 +271,8 @@ impl State for ExtremelyFastTree {
 }
 
 impl Grow for ExtremelyFastTree {
+    type Label = usize;
+
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]) {
         self.tree.predict_into(row, out);
     }

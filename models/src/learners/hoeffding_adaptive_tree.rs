@@ -13,7 +13,7 @@ use driftmill_config::{Component, Field, Problems, Section};
 
 use super::hoeffding_tree::{DELTA, GRACE, LEAF, TIE, read_settings};
 use super::settings::named;
-use super::tree::{Classifier, ErrorWindow, Grow, MEMORY_MAX, Node, Step, Tree, TreeSettings, largest};
+use super::tree::{ErrorWindow, Grow, MEMORY_MAX, Node, Step, Tree, TreeLearner, TreeSettings, largest};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
 use crate::random::{of_row, poisson};
@@ -58,7 +58,7 @@ impl LearnerKind<dyn Learner> for HoeffdingAdaptiveTreeKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             read_settings(section, &mut settings, problems);
             AdaptiveTree::new(settings)
         })
@@ -345,6 +345,8 @@ impl State for AdaptiveTree {
 }
 
 impl Grow for AdaptiveTree {
+    type Label = usize;
+
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]) {
         self.tree.predict_into(row, out);
     }

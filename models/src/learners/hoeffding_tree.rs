@@ -5,14 +5,19 @@
 //! those of MOA. What differs from MOA: a category is split off alone, one against the others, never into one branch for
 //! each; the gain of a question is measured against the rows of which the leaf saw the input itself; a missing value
 //! goes the way of more rows; probabilities are as if each class had come once more.
+//!
+//! Values are learned by another tree (see `value_tree`): FIMT-DD without its trees beside, of Ikonomovska, Gama and Džeroski,
+//! Data Mining and Knowledge Discovery 2011.
 
 use std::sync::Arc;
 
 use driftmill_config::{Component, Field, Kind, Need, Problems, Section};
 
 use super::settings::{named, whole};
-use super::tree::{Classifier, Grow, LeafRule, MEMORY_MAX, Tree, TreeSettings};
-use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
+use super::tree::{Grow, LeafRule, MEMORY_MAX, Tree, TreeLearner, TreeSettings};
+use super::value_forest::ValueForest;
+use super::value_tree::{self, ValueSettings};
+use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer, Task};
 use crate::scorers::trees::{Combination, Trees};
 
 /// The entry of the list.
@@ -45,6 +50,15 @@ pub(super) const LEAF: Field = Field {
     doc: "How a leaf predicts: by naive Bayes, by how often it saw each class, or by the one that was right more often.",
 };
 
+/// The same where values are learned too.
+pub(super) const LEAF_ANY: Field = Field {
+    name: "leaf",
+    kind: Kind::OneOf(&["adaptive", "naive-bayes", "majority", "linear", "mean"]),
+    need: Need::Optional("`\"adaptive\"`"),
+    doc: "How a leaf predicts. Classes: by `naive-bayes`, by how often it saw each class (`majority`), or by the one that was \
+          right more often. Values: by a `linear` model of the inputs, by the `mean`, or by the one that was better lately.",
+};
+
 impl Component for HoeffdingTreeKind {
     fn name(&self) -> &'static str {
         "hoeffding-tree"
@@ -52,11 +66,12 @@ impl Component for HoeffdingTreeKind {
 
     fn summary(&self) -> &'static str {
         "A decision tree that grows row by row: a leaf splits once Hoeffding's bound says that it has found the best \
-         question. It never takes a split back. Binary and multiclass tasks; takes missing values and categories."
+         question. It never takes a split back. For values a leaf holds a linear model beside the mean. Binary and multiclass tasks, \
+         regression; takes missing values and categories."
     }
 
     fn fields(&self) -> &'static [Field] {
-        const { &[named(&["hoeffding-tree"]), GRACE, DELTA, TIE, LEAF, MEMORY_MAX] }
+        const { &[named(&["hoeffding-tree"]), GRACE, DELTA, TIE, LEAF_ANY, MEMORY_MAX] }
     }
 
     fn example(&self) -> &'static str {
@@ -73,11 +88,39 @@ pub(super) fn read_settings(section: &Section<'_>, settings: &mut TreeSettings, 
     settings.leaf = match leaf.as_str() {
         "naive-bayes" => LeafRule::NaiveBayes,
         "majority" => LeafRule::Majority,
-        _ => LeafRule::Adaptive,
+        "adaptive" => LeafRule::Adaptive,
+        _ => {
+            let message = "`leaf` must be `adaptive`, `naive-bayes` or `majority` for classes".to_owned();
+            problems.push(section.key_span("leaf"), message, None);
+            LeafRule::Adaptive
+        }
     };
+    check_bounds(section, settings.delta, settings.tie, problems);
+}
+
+/// Reads the same for a tree of values.
+pub(super) fn read_value_settings(section: &Section<'_>, settings: &mut ValueSettings, problems: &mut Problems) {
+    settings.grace = whole(section, "grace", settings.grace as u64, 1..=1_000_000, problems) as f64;
+    settings.delta = section.get_or("delta", settings.delta, problems);
+    settings.tie = section.get_or("tie", settings.tie, problems);
+    check_bounds(section, settings.delta, settings.tie, problems);
+    let leaf = section.get_or("leaf", "adaptive".to_owned(), problems);
+    settings.leaf = match leaf.as_str() {
+        "linear" => value_tree::LeafRule::Linear,
+        "mean" => value_tree::LeafRule::Mean,
+        "adaptive" => value_tree::LeafRule::Adaptive,
+        _ => {
+            let message = "`leaf` must be `adaptive`, `linear` or `mean` for values".to_owned();
+            problems.push(section.key_span("leaf"), message, None);
+            return;
+        }
+    };
+}
+
+fn check_bounds(section: &Section<'_>, delta: f64, tie: f64, problems: &mut Problems) {
     let checks = [
-        ("delta", settings.delta > 0.0 && settings.delta < 1.0, "between 0 and 1"),
-        ("tie", (0.0..=1.0).contains(&settings.tie), "from 0 to 1"),
+        ("delta", delta > 0.0 && delta < 1.0, "between 0 and 1"),
+        ("tie", (0.0..=1.0).contains(&tie), "from 0 to 1"),
     ];
     for (name, _, range) in checks.iter().filter(|(_, fits, _)| !fits) {
         problems.push(section.key_span(name), format!("`{name}` must be {range}"), None);
@@ -91,7 +134,14 @@ impl LearnerKind<dyn Learner> for HoeffdingTreeKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        if context.task == Task::Regression {
+            return TreeLearner::build_any(section, context, problems, |inputs, memory_max, problems| {
+                let mut settings = ValueSettings::new(1, inputs, context.seed, memory_max);
+                read_value_settings(section, &mut settings, problems);
+                ValueForest::single(settings)
+            });
+        }
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             read_settings(section, &mut settings, problems);
             Tree::new(Arc::new(settings))
         })
@@ -99,6 +149,8 @@ impl LearnerKind<dyn Learner> for HoeffdingTreeKind {
 }
 
 impl Grow for Tree {
+    type Label = usize;
+
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]) {
         Tree::predict_into(self, row, out);
     }
@@ -180,9 +232,16 @@ mod tests {
         }
         let found = problems_of("", Task::Regression);
         assert!(
-            found.iter().all(|problems| problems.contains("cannot learn this task")),
+            found[0].is_empty()
+                && found[1..]
+                    .iter()
+                    .all(|problems| problems.contains("cannot learn this task")),
             "{found:?}"
         );
+        for (task, text) in [(Task::Binary, "leaf = 'mean'"), (Task::Regression, "leaf = 'majority'")] {
+            let found = problems_of(text, task);
+            assert!(found[0].contains("`leaf` must be `adaptive`"), "{found:?}");
+        }
         assert!(problems_of("", Task::Binary).iter().all(String::is_empty));
     }
 }

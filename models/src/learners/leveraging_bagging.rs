@@ -14,7 +14,7 @@ use driftmill_config::{Component, Field, Problems, Section};
 use super::bag::{self, Bag};
 use super::hoeffding_tree::{DELTA, GRACE, LEAF, TIE, read_settings};
 use super::settings::named;
-use super::tree::{Classifier, ErrorWindow, Grow, MEMORY_MAX, Tree, TreeSettings, largest};
+use super::tree::{ErrorWindow, Grow, MEMORY_MAX, Tree, TreeLearner, TreeSettings, largest};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Learner, LearnerContext, LearnerKind, Scorer};
 use crate::scorers::trees::{Combination, Trees};
@@ -63,7 +63,7 @@ impl LearnerKind<dyn Learner> for LeveragingBaggingKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             read_settings(section, &mut settings, problems);
             let trees = bag::read_trees(section, problems);
             LeveragingBagging::new(settings, trees)
@@ -135,6 +135,8 @@ fn fresh(bag: &mut Bag) -> Member {
 }
 
 impl Grow for LeveragingBagging {
+    type Label = usize;
+
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]) {
         self.bag.begin();
         for member in &mut self.members {

@@ -34,9 +34,12 @@ mod sgd;
 mod sgd_linear;
 mod sgd_logistic;
 mod sgd_softmax;
+mod streaming_gradient_boosting;
 mod streaming_random_patches;
 mod support_vector_machine;
 pub(crate) mod tree;
+mod value_forest;
+pub(crate) mod value_tree;
 mod watched;
 
 use crate::contracts::{BatchLearner, Learner, LearnerKind};
@@ -59,6 +62,7 @@ pub const LEARNERS: &[&dyn LearnerKind<dyn Learner>] = &[
     &leveraging_bagging::LeveragingBaggingKind,
     &adaptive_random_forest::AdaptiveRandomForestKind,
     &streaming_random_patches::StreamingRandomPatchesKind,
+    &streaming_gradient_boosting::StreamingGradientBoostingKind,
     &auto::AutoKind,
 ];
 

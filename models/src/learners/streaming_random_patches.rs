@@ -14,7 +14,8 @@
 
 use driftmill_config::{Component, Field, Problems, Section};
 
-use super::tree::Classifier;
+use super::hoeffding_tree::LEAF;
+use super::tree::TreeLearner;
 use super::watched::{Manner, WatchedTrees, fields, read_settings};
 use crate::contracts::{Learner, LearnerContext, LearnerKind};
 
@@ -44,7 +45,7 @@ impl Component for StreamingRandomPatchesKind {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const { &fields(&["streaming-random-patches"]) }
+        const { &fields(&["streaming-random-patches"], LEAF) }
     }
 
     fn example(&self) -> &'static str {
@@ -60,7 +61,7 @@ impl LearnerKind<dyn Learner> for StreamingRandomPatchesKind {
         context: &LearnerContext<'_>,
         problems: &mut Problems,
     ) -> Option<Box<dyn Learner>> {
-        Classifier::build(section, context, problems, |mut settings, problems| {
+        TreeLearner::build(section, context, problems, |mut settings, problems| {
             let (trees, inputs) = read_settings(section, &mut settings, problems);
             let manner = Manner {
                 patch: Some(inputs.max(INPUTS_MIN)),

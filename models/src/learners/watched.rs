@@ -10,16 +10,17 @@ use std::sync::Arc;
 use driftmill_config::{Field, Kind, Need, Problems, Section};
 
 use super::bag::{self, Bag};
-use super::hoeffding_tree::{self, LEAF, TIE};
+use super::hoeffding_tree::{self, TIE};
 use super::settings::named;
 use super::tree::{ErrorWindow, Grow, MEMORY_MAX, Tree, TreeSettings, largest};
+use super::value_tree::ValueSettings;
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Fact, Scorer};
 use crate::scorers::trees::{Combination, Trees};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
 
-/// The keys of a learner of such trees, which is called `names`.
-pub(super) const fn fields(names: &'static [&'static str]) -> [Field; 8] {
+/// The keys of a learner of such trees, which is called `names` and whose leaves predict as `leaf` says.
+pub(super) const fn fields(names: &'static [&'static str], leaf: Field) -> [Field; 8] {
     let inputs_share = Field {
         name: "inputs_share",
         kind: Kind::Float,
@@ -46,7 +47,7 @@ pub(super) const fn fields(names: &'static [&'static str]) -> [Field; 8] {
         grace,
         delta,
         TIE,
-        LEAF,
+        leaf,
         MEMORY_MAX,
     ]
 }
@@ -60,13 +61,28 @@ pub(super) fn read_settings(
 ) -> (usize, usize) {
     (settings.grace, settings.delta) = (50.0, 0.01);
     hoeffding_tree::read_settings(section, settings, problems);
+    read_trees(section, settings.inputs.len(), problems)
+}
+
+/// The same for trees of values.
+pub(super) fn read_value_settings(
+    section: &Section<'_>,
+    settings: &mut ValueSettings,
+    problems: &mut Problems,
+) -> (usize, usize) {
+    (settings.grace, settings.delta) = (50.0, 0.01);
+    hoeffding_tree::read_value_settings(section, settings, problems);
+    read_trees(section, settings.inputs.len(), problems)
+}
+
+/// The number of trees, and of the inputs, of all that there are, that each leaf or tree looks at.
+fn read_trees(section: &Section<'_>, all: usize, problems: &mut Problems) -> (usize, usize) {
     let trees = bag::read_trees(section, problems);
     let share = section.get_or("inputs_share", 0.6, problems);
     if !(share > 0.0 && share <= 1.0) {
         let message = "`inputs_share` must be above 0 and at most 1".to_owned();
         problems.push(section.key_span("inputs_share"), message, None);
     }
-    let all = settings.inputs.len();
     let inputs = (share * all as f64).round() as usize;
     (trees, inputs.clamp(1, all.max(1)))
 }
@@ -211,6 +227,8 @@ impl WatchedTrees {
 }
 
 impl Grow for WatchedTrees {
+    type Label = usize;
+
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]) {
         self.bag.begin();
         for member in &mut self.members {

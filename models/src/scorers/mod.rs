@@ -14,6 +14,7 @@ mod shap;
 pub mod support_vectors;
 pub mod tree_means;
 pub mod trees;
+pub mod value_trees;
 pub(crate) mod walk;
 
 use std::sync::Arc;
@@ -113,6 +114,13 @@ pub const SCORERS: &[ScorerFormat] = &[
         summary: "Trees that grow row by row: class weights or naive Bayes in their leaves; their weighted mean or votes.",
         example: trees::example,
         read: trees::read,
+    },
+    ScorerFormat {
+        name: value_trees::FORMAT,
+        summary: "Trees that grow row by row: values or linear models in their leaves; their weighted sum, as it is or through \
+                  the logistic or softmax function.",
+        example: value_trees::example,
+        read: value_trees::read,
     },
 ];
 

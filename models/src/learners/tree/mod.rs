@@ -7,7 +7,7 @@
 //! - `leaf`: what a leaf has counted. Leaves lie in blocks behind `Arc`s: a publication ([`View`]) copies no leaf,
 //!   learning copies a block when it first touches it afterwards, a snapshot writes the blocks that changed.
 //! - `numbers`, `categories`: what a leaf knows of an input, for splits and for naive Bayes.
-//! - `classifier`: the learner around a tree or an ensemble.
+//! - `learner`: the learner around a tree or an ensemble.
 //! - `split`: which question a leaf would ask, and Hoeffding's bound on whether it is the best one.
 //!
 //! Domingos and Hulten, "Mining high-speed data streams", KDD 2000; adaptive naive-Bayes leaves: Holmes, Kirkby and
@@ -15,9 +15,9 @@
 //! "Handling numeric attributes in Hoeffding trees", PAKDD 2008. Defaults are those of MOA.
 
 mod categories;
-mod classifier;
 mod grown;
 mod leaf;
+mod learner;
 mod node;
 mod numbers;
 mod split;
@@ -29,10 +29,10 @@ use std::sync::Arc;
 
 use crate::contracts::Input;
 
-pub(crate) use classifier::{Classifier, Grow, MEMORY_MAX};
 pub(crate) use grown::Tree;
-pub(crate) use node::{Node, Step};
-pub(crate) use split::{Candidate, candidates, entropy_max, hoeffding_bound};
+pub(crate) use learner::{Grow, MEMORY_MAX, TreeLearner};
+pub(crate) use node::{Node, Shape, Step};
+pub(crate) use split::{Candidate, Question, candidates, entropy_max, hoeffding_bound};
 pub(crate) use view::{Scratch, View};
 pub(crate) use window::ErrorWindow;
 
@@ -94,8 +94,8 @@ impl TreeSettings {
 }
 
 /// Weights of rows beyond are taken for it, so that sums stay finite and nothing is divided by nothing.
-const WEIGHT_MIN: f64 = 1e-6;
-const WEIGHT_MAX: f64 = 1e6;
+pub(crate) const WEIGHT_MIN: f64 = 1e-6;
+pub(crate) const WEIGHT_MAX: f64 = 1e6;
 
 /// The class of the largest number, the first of equal ones.
 pub(crate) fn largest(values: &[f64]) -> usize {

@@ -6,7 +6,7 @@ use driftmill_config::{ByteSize, Field, Kind, Need, Problems, Section};
 
 use super::TreeSettings;
 use crate::codec::{CodecError, Put, Reader};
-use crate::contracts::{Fact, Form, Labelled, Learner, LearnerContext, Scorer, Task};
+use crate::contracts::{Fact, Form, Input, Labelled, Learner, LearnerContext, Scorer, Task};
 use crate::encoders::ColumnsEncoder;
 use crate::learners::blocks::Blocks;
 use crate::learners::settings::refuse_task;
@@ -21,10 +21,13 @@ const ENCODER: &str = "encoder/";
 
 /// What grows from encoded rows: a tree, or an ensemble of trees.
 pub(crate) trait Grow: State + Send {
-    /// Writes the probability of each class to `out`: to the bit what the scorer that [`Grow::publish`] gives says.
+    /// What it learns: a class, or a value.
+    type Label: Label;
+    /// Writes the probability of each class, or the value, to `out`: to the bit what the scorer that [`Grow::publish`] gives
+    /// says.
     fn predict_into(&mut self, row: &[f64], out: &mut [f64]);
-    /// Learns from a row of a class; first, if `out` is given, does what [`Grow::predict_into`] does.
-    fn learn(&mut self, row: &[f64], class: usize, weight: f64, out: Option<&mut [f64]>);
+    /// Learns from a row; first, if `out` is given, does what [`Grow::predict_into`] does.
+    fn learn(&mut self, row: &[f64], label: Self::Label, weight: f64, out: Option<&mut [f64]>);
     /// A scorer over `width` inputs; with `binary` it says only the probability of class 1.
     fn publish(&self, width: usize, binary: bool) -> Result<Arc<dyn Scorer>, String>;
     /// Bytes of memory.
@@ -33,8 +36,26 @@ pub(crate) trait Grow: State + Send {
     fn report(&self, each: &mut dyn FnMut(Fact<'_>));
 }
 
-/// A learner of classes.
-pub(crate) struct Classifier<G> {
+/// The form of a usable label.
+pub(crate) trait Label {
+    /// Of what stands in a training set.
+    fn of(label: f64) -> Self;
+}
+
+impl Label for usize {
+    fn of(label: f64) -> Self {
+        label as Self
+    }
+}
+
+impl Label for f64 {
+    fn of(label: f64) -> Self {
+        label
+    }
+}
+
+/// The learner.
+pub(crate) struct TreeLearner<G> {
     task: Task,
     encoder: ColumnsEncoder,
     grown: G,
@@ -54,6 +75,14 @@ pub(crate) fn classes_of(task: Task) -> Option<usize> {
     }
 }
 
+/// Numbers that trees say for a row of a task with labels.
+fn outputs_of(task: Task) -> Option<usize> {
+    match task {
+        Task::Regression => Some(1),
+        task => classes_of(task),
+    }
+}
+
 /// The field that every learner of trees has.
 pub(crate) const MEMORY_MAX: Field = Field {
     name: "memory_max",
@@ -62,9 +91,9 @@ pub(crate) const MEMORY_MAX: Field = Field {
     doc: "Memory that trees and encoders may use. Where it is full, leaves that promise little stop growing.",
 };
 
-impl<G: Grow> Classifier<G> {
-    /// Checks task, columns and memory, and builds the learner around what `grow` makes of the settings that are usual
-    /// for this task, these inputs and the memory that the encoders leave.
+impl<G: Grow> TreeLearner<G> {
+    /// Checks task, columns and memory, and builds the learner of classes around what `grow` makes of the settings that are
+    /// usual for this task, these inputs and the memory that the encoders leave.
     pub(crate) fn build(
         section: &Section<'_>,
         context: &LearnerContext<'_>,
@@ -74,25 +103,42 @@ impl<G: Grow> Classifier<G> {
     where
         G: 'static,
     {
-        let before = problems.len();
-        let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
-        let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
         let Some(classes) = classes_of(context.task) else {
-            let help = "trees that grow row by row learn 2 to 65536 classes: binary and multiclass tasks";
+            let help = "it learns 2 to 65536 classes: binary and multiclass tasks";
             refuse_task(section, help, problems);
             return None;
         };
+        Self::build_any(section, context, problems, |inputs, memory_max, problems| {
+            grow(TreeSettings::new(classes, inputs, context.seed, memory_max), problems)
+        })
+    }
+
+    /// The same for every task with labels: `grow` is given the inputs and the bytes that the encoders leave.
+    pub(crate) fn build_any(
+        section: &Section<'_>,
+        context: &LearnerContext<'_>,
+        problems: &mut Problems,
+        grow: impl FnOnce(Arc<[Input]>, usize, &mut Problems) -> G,
+    ) -> Option<Box<dyn Learner>>
+    where
+        G: 'static,
+    {
+        let before = problems.len();
+        let memory_max = section.get_or("memory_max", ByteSize(context.memory_max as u64), problems);
+        let memory_max = usize::try_from(memory_max.0).unwrap_or(usize::MAX);
+        let Some(outputs) = outputs_of(context.task) else {
+            refuse_task(
+                section,
+                "it learns binary, multiclass (2 to 65536 classes) and regression tasks",
+                problems,
+            );
+            return None;
+        };
         let encoder = context.encoder(Form::Native, section, problems)?;
-        let inputs = encoder.inputs().collect();
-        let overhead = overhead::<G>(&encoder, classes);
+        let overhead = overhead::<G>(&encoder, outputs);
         let budget = memory_max.saturating_sub(overhead);
-        let grown = grow(TreeSettings::new(classes, inputs, context.seed, budget), problems);
-        if grown.bytes() > budget {
-            let least = grown.bytes().saturating_add(overhead);
-            let message = format!("this learner needs {least} bytes for these features, more than `memory_max`");
-            let help = "raise `memory_max`, or lower `categories_max` and `buckets`".to_owned();
-            problems.push(section.key_span("memory_max"), message, Some(help));
-        }
+        let grown = grow(encoder.inputs().collect(), budget, problems);
+        check_budget(grown.bytes(), budget, overhead, section, problems);
         let learner = Self {
             task: context.task,
             encoder,
@@ -100,35 +146,41 @@ impl<G: Grow> Classifier<G> {
             seen: 0,
             overhead,
             blocks: Blocks::default(),
-            out: vec![0.0; classes],
+            out: vec![0.0; outputs],
         };
         (problems.len() == before).then(|| Box::new(learner) as Box<dyn Learner>)
     }
 }
 
-/// Bytes besides what grows.
-fn overhead<G>(encoder: &ColumnsEncoder, classes: usize) -> usize {
-    let width = encoder.width();
-    size_of::<Classifier<G>>() + 8 * classes + Blocks::bytes_max(width) + encoder.bytes_max()
+/// Checks that what grows has room for its first row.
+fn check_budget(bytes: usize, budget: usize, overhead: usize, section: &Section<'_>, problems: &mut Problems) {
+    if bytes > budget {
+        let least = bytes.saturating_add(overhead);
+        let message = format!("this learner needs {least} bytes for these features, more than `memory_max`");
+        let help = "raise `memory_max`, or lower `categories_max` and `buckets`".to_owned();
+        problems.push(section.key_span("memory_max"), message, Some(help));
+    }
 }
 
-impl<G: Grow> Classifier<G> {
+/// Bytes besides what grows.
+fn overhead<G>(encoder: &ColumnsEncoder, outputs: usize) -> usize {
+    let width = encoder.width();
+    size_of::<TreeLearner<G>>() + 8 * outputs + Blocks::bytes_max(width) + encoder.bytes_max()
+}
+
+impl<G: Grow> TreeLearner<G> {
     fn read_seen(&mut self, mut reader: Reader<'_>) -> Result<(), CodecError> {
         self.seen = reader.u64()?;
         reader.finish()
     }
 }
 
-/// The scores of a task in the probabilities of its classes.
-fn said(task: Task, probabilities: &[f64]) -> &[f64] {
-    if task == Task::Binary {
-        &probabilities[1..]
-    } else {
-        probabilities
-    }
+/// The scores of a task in the probabilities of its classes, or in the value.
+fn said(task: Task, out: &[f64]) -> &[f64] {
+    if task == Task::Binary { &out[1..] } else { out }
 }
 
-impl<G: Grow> Learner for Classifier<G> {
+impl<G: Grow> Learner for TreeLearner<G> {
     fn learn(&mut self, rows: Labelled<'_>, mut predictions: Option<&mut Vec<f64>>) {
         if let Some(predictions) = predictions.as_deref_mut() {
             predictions.clear();
@@ -143,11 +195,11 @@ impl<G: Grow> Learner for Classifier<G> {
             ..
         } = self;
         blocks.walk(*task, encoder, rows, |row| {
-            let class = row.label as usize;
+            let label = G::Label::of(row.label);
             match (row.usable, &mut predictions) {
-                (true, None) => grown.learn(row.x, class, row.weight, None),
+                (true, None) => grown.learn(row.x, label, row.weight, None),
                 (true, Some(predictions)) => {
-                    grown.learn(row.x, class, row.weight, Some(out));
+                    grown.learn(row.x, label, row.weight, Some(out));
                     predictions.extend_from_slice(said(*task, out));
                 }
                 (false, None) => {}
@@ -185,7 +237,7 @@ impl<G: Grow> Learner for Classifier<G> {
     }
 }
 
-impl<G: Grow> State for Classifier<G> {
+impl<G: Grow> State for TreeLearner<G> {
     fn save(&self, chunks: &mut dyn ChunkVisitor) {
         chunks.chunk(HEAD, self.seen, &mut |out| out.put_u64(self.seen));
         self.grown.save(&mut Within::new(GROWN, chunks));
