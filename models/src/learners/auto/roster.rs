@@ -37,7 +37,7 @@ fn is_measured(candidate: &Candidate, task: Task) -> bool {
 
 /// All of them, in the order in which they stand in a model.
 ///
-/// Families that err in different ways: linear, Bayes, a tree, two ensembles of trees, neighbours in windows each twice
+/// Families that err in different ways: linear, Bayes, a tree, two ensembles of trees, boosted trees, neighbours in windows each twice
 /// as long as the one before (that the best window is found among halved ones is from Losing, Hammer and Wersing, "KNN
 /// classifier with self adjusting memory for heterogeneous concept drift", ICDM 2016), and the last label.
 pub(super) const CANDIDATES: &[Candidate] = &[
@@ -78,6 +78,13 @@ pub(super) const CANDIDATES: &[Candidate] = &[
         learner: always!("adaptive-random-forest"),
         config: "",
         memory: 16,
+        may_rest: true,
+    },
+    Candidate {
+        name: "streaming-gradient-boosting",
+        learner: always!("streaming-gradient-boosting"),
+        config: "",
+        memory: 8,
         may_rest: true,
     },
     Candidate {
