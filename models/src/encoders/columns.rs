@@ -7,6 +7,7 @@ use std::sync::Arc;
 use driftmill_config::{Problems, Section, find as find_component};
 
 use super::none::AsIs;
+use super::vector::Vectors;
 use super::{ENCODERS, find};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, Form, Input, Labels, Task};
@@ -48,7 +49,7 @@ impl Clone for ColumnsEncoder {
 
 impl ColumnsEncoder {
     /// Builds the encoders of `columns` (the features only) from `[features.columns]`, in which each has a table or
-    /// none. A column of numbers without `encode` is standardised; one of categories must say how.
+    /// none. A column of numbers or vectors without `encode` is standardised; one of categories must say how.
     pub fn from_config(
         section: &Section<'_>,
         columns: &[ColumnSpec],
@@ -102,9 +103,11 @@ impl ColumnsEncoder {
         if form == Form::Native {
             let open = encoder.encoders.iter_mut().zip(&*self.columns).zip(&*self.stated);
             for ((encoder, column), _) in open.filter(|(_, stated)| !**stated) {
-                // A column of text always says how it is encoded.
-                if column.kind == ColumnKind::Number {
-                    *encoder = Box::new(AsIs::keeping());
+                match column.kind {
+                    ColumnKind::Number => *encoder = Box::new(AsIs::keeping()),
+                    ColumnKind::Vector { width } => *encoder = Box::new(Vectors::keeping(width)),
+                    // A column of text always says how it is encoded.
+                    ColumnKind::Category => {}
                 }
             }
             encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
@@ -276,10 +279,7 @@ impl ColumnsEncoder {
         out.put_u64(self.columns.len() as u64);
         for (column, encoder) in self.columns.iter().zip(&self.encoders) {
             out.put_str(&column.name);
-            out.put_u8(match column.kind {
-                ColumnKind::Number => 0,
-                ColumnKind::Category => 1,
-            });
+            column.kind.write(out);
             write_encoder(encoder.as_ref(), out);
         }
     }
@@ -295,11 +295,7 @@ impl ColumnsEncoder {
         let mut width = 0;
         for _ in 0..count {
             let name = reader.str()?.to_owned();
-            let kind = match reader.u8()? {
-                0 => ColumnKind::Number,
-                1 => ColumnKind::Category,
-                other => return Err(reader.error(format!("{other} is not a kind of columns"))),
-            };
+            let kind = ColumnKind::read(reader)?;
             columns.push(ColumnSpec { name, kind });
             let encoder = read_encoder(reader)?;
             width += encoder.width();
@@ -317,6 +313,7 @@ fn build(column: &ColumnSpec, section: &Section<'_>, seed: u64, problems: &mut P
     let name = match (section.get::<String>("encode", problems), column.kind) {
         (Some(name), _) => name,
         (None, ColumnKind::Number) => "standardise".to_owned(),
+        (None, ColumnKind::Vector { .. }) => "vector".to_owned(),
         (None, ColumnKind::Category) => {
             let message = format!("column `{}` is text and has no encoder", column.name);
             let help = format!(
@@ -335,11 +332,13 @@ fn build(column: &ColumnSpec, section: &Section<'_>, seed: u64, problems: &mut P
         }
     };
     section.check(kind.fields(), problems);
-    if kind.column_kind() != column.kind {
-        let (is, wants) = match column.kind {
-            ColumnKind::Number => ("numbers", "text"),
-            ColumnKind::Category => ("text", "numbers"),
+    if !kind.column_kind().is_like(column.kind) {
+        let noun = |kind| match kind {
+            ColumnKind::Number => "numbers",
+            ColumnKind::Category => "text",
+            ColumnKind::Vector { .. } => "vectors",
         };
+        let (is, wants) = (noun(column.kind), noun(kind.column_kind()));
         let message = format!("column `{}` holds {is}, and `{name}` encodes {wants}", column.name);
         problems.push(section.key_span("encode"), message, None);
         return None;
