@@ -577,7 +577,7 @@ fn vectors_take_the_fast_path_and_a_slice_of_them_is_written() {
     let mut decoder = JsonDecoder::new(schema(&[("v", vector_type(2).unwrap())])).unwrap();
     for (row, payload) in [
         &b"{\"v\":[1,2]}"[..],
-        b"{}",
+        b"{\"w\":[1]}",
         b"{ \"v\" : [ 3e0 , -0.5 ] }",
         b"{\"v\":null}",
     ]

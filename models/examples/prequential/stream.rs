@@ -72,7 +72,10 @@ impl Stream {
             Column::Code(codes) => Column::Code(rows.clone().map(|row| codes[row]).collect()),
             Column::Vector { width, values } => Column::Vector {
                 width: *width,
-                values: rows.clone().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect(),
+                values: rows
+                    .clone()
+                    .flat_map(|row| values[row * width..(row + 1) * width].iter().copied())
+                    .collect(),
             },
         };
         Frame::new(rows.len(), self.features.iter().map(pick).collect())
