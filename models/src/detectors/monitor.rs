@@ -595,7 +595,8 @@ mod tests {
         fn vectors(rng: &mut Pcg64Mcg, rows: usize, shift: f64) -> Frame {
             let mut values = Vec::new();
             for _ in 0..rows {
-                let one = |place: usize| uniform(rng) - 0.5 + shift * 0.29 * if place % 3 == 0 { 1.0 } else { -1.0 };
+                let one =
+                    |place: usize| uniform(rng) - 0.5 + shift * 0.29 * if place.is_multiple_of(3) { 1.0 } else { -1.0 };
                 let vector: Vec<f64> = (0..384).map(one).collect();
                 let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
                 values.extend(vector.iter().map(|value| (value / length) as f32));
@@ -608,7 +609,7 @@ mod tests {
         };
         for (shift, is_found) in [(0.0, false), (0.5, true)] {
             let mut rng = Pcg64Mcg::seed_from_u64(26);
-            let mut monitor = Monitor::new(&[column.clone()], PARAMS);
+            let mut monitor = Monitor::new(std::slice::from_ref(&column), PARAMS);
             monitor.observe(&vectors(&mut rng, 3_000, 0.0));
             monitor.observe(&vectors(&mut rng, 1_000, shift));
             let verdicts = monitor.test();
