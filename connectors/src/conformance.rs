@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
+    Array, ArrayRef, BooleanArray, Date32Array, FixedSizeListArray, Float32Array, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray,
 };
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, TimeUnit};
 use driftmill_config::{Component, Document, Problems, Section, check_example};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -17,7 +18,7 @@ use rand_pcg::Pcg64;
 use crate::codec::{Codec, CodecKind};
 use crate::codecs::{CODECS, open_codec};
 use crate::encoded::Encoded;
-use crate::schema::TYPES;
+use crate::schema::{TYPES, vector_type};
 use crate::sink::{Delivery, Destination, SinkContext};
 use crate::sinks::SINKS;
 use crate::source::Start;
@@ -40,7 +41,10 @@ fn open(kind: &dyn CodecKind) -> Arc<dyn Codec> {
 
 fn schema() -> SchemaRef {
     let field = |(name, kind): &(&str, DataType)| Field::new(*name, kind.clone(), true);
-    Arc::new(Schema::new(TYPES.iter().map(field).collect::<Vec<_>>()))
+    let vectors = ("float32[3]", vector_type(3).unwrap());
+    Arc::new(Schema::new(
+        TYPES.iter().chain([&vectors]).map(field).collect::<Vec<_>>(),
+    ))
 }
 
 /// Random values of a type, a third of them null, extremes among them.
@@ -108,6 +112,18 @@ fn column(kind: &DataType, rows: usize, random: &mut Pcg64) -> ArrayRef {
                     .map(|v| v.map(value))
                     .collect::<Float32Array>(),
             )
+        }
+        DataType::FixedSizeList(..) => {
+            let extremes = [f32::MAX, f32::MIN_POSITIVE, -0.0, 0.1];
+            let value = |value: i64| {
+                Some(vec![
+                    Some(value as f32),
+                    Some(extremes[value.rem_euclid(4) as usize]),
+                    Some(1.5),
+                ])
+            };
+            let vectors = draw(&[0, -1, 2], 64).into_iter().map(|v| v.and_then(value));
+            Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vectors, 3))
         }
         DataType::Date32 => Arc::new(
             draw(&[0, -719_162, 2_932_896], 15)

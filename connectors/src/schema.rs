@@ -21,6 +21,35 @@ pub const TYPES: [(&str, DataType); 11] = [
     ("date32", DataType::Date32),
 ];
 
+/// Numbers that a vector may have: a record that lacks its vector takes as much memory as one that has it.
+pub const VECTOR_WIDTH_MAX: u32 = 4_096;
+
+/// The type of vectors of `width` numbers, `float32[width]`; `None` beyond 1 to [`VECTOR_WIDTH_MAX`].
+#[must_use]
+pub fn vector_type(width: u32) -> Option<DataType> {
+    let numbers = Arc::new(Field::new_list_field(DataType::Float32, true));
+    let width = (1..=VECTOR_WIDTH_MAX).contains(&width).then_some(width)?;
+    Some(DataType::FixedSizeList(numbers, i32::try_from(width).ok()?))
+}
+
+/// Numbers of each vector of a type; `None` when it is no type of vectors.
+#[must_use]
+pub fn vector_width(kind: &DataType) -> Option<u32> {
+    match kind {
+        DataType::FixedSizeList(numbers, width) if *numbers.data_type() == DataType::Float32 => {
+            u32::try_from(*width).ok().filter(|width| *width > 0)
+        }
+        _ => None,
+    }
+}
+
+/// Splits `float32[384]` into what stands before the brackets and the number inside.
+fn bracketed(name: &str) -> Option<(&str, u32)> {
+    let (base, width) = name.strip_suffix(']')?.split_once('[')?;
+    let is_plain = !width.is_empty() && width.bytes().all(|byte| byte.is_ascii_digit());
+    Some((base, is_plain.then(|| width.parse().unwrap_or(u32::MAX))?))
+}
+
 /// Names of types that people bring along from elsewhere, and the type that they mean.
 const HABITS: [(&str, &str); 20] = [
     ("str", "string"),
@@ -48,17 +77,20 @@ const HABITS: [(&str, &str); 20] = [
 /// The type that the configuration calls `name`.
 #[must_use]
 pub fn type_by_name(name: &str) -> Option<DataType> {
-    TYPES
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, kind)| kind)
+    let known = TYPES.into_iter().find(|(known, _)| *known == name);
+    let vector = || bracketed(name).filter(|(base, _)| *base == "float32");
+    known.map(|(_, kind)| kind).or_else(|| vector_type(vector()?.1))
 }
 
 /// The configuration's name of a type; Arrow's where the configuration has none.
 #[must_use]
 pub fn type_name(kind: &DataType) -> String {
     let known = TYPES.iter().find(|(_, known)| known == kind);
-    known.map_or_else(|| kind.to_string(), |(name, _)| (*name).to_owned())
+    match (known, vector_width(kind)) {
+        (Some((name, _)), _) => (*name).to_owned(),
+        (None, Some(width)) => format!("float32[{width}]"),
+        (None, None) => kind.to_string(),
+    }
 }
 
 /// Reads the columns of `section` (name = "type") in the order of the file; every column may be null. Problems are
@@ -92,6 +124,13 @@ pub fn parse_schema(section: &Section<'_>, problems: &mut Problems) -> Option<Sc
 
 fn unknown_type(declared: &str) -> (String, String) {
     let lower = declared.to_lowercase();
+    if let Some((base, width)) = bracketed(&lower).filter(|(base, _)| *base != "timestamp") {
+        let message = match base {
+            "float32" => format!("`{declared}`: a vector has 1 to {VECTOR_WIDTH_MAX} numbers"),
+            _ => format!("unknown type `{declared}`; did you mean `float32[{width}]`?"),
+        };
+        return (message, "a vector of N numbers is `float32[N]`".to_owned());
+    }
     let habit = HABITS
         .iter()
         .find(|(habit, _)| *habit == lower)
@@ -101,7 +140,11 @@ fn unknown_type(declared: &str) -> (String, String) {
         Some(near) => format!("unknown type `{declared}`; did you mean `{near}`?"),
         None => format!("unknown type `{declared}`"),
     };
-    (message, format!("the types are {}", names.join(", ")))
+    let help = format!(
+        "the types are {}, and float32[N] for vectors of N numbers",
+        names.join(", ")
+    );
+    (message, help)
 }
 
 #[cfg(test)]
@@ -151,6 +194,33 @@ mod tests {
         );
         assert!(problems.contains("test.toml:5:5"), "{problems}");
         assert!(problems.contains("unknown type `?`"), "{problems}");
+    }
+
+    #[test]
+    fn a_vector_is_declared_with_its_width() {
+        for width in [1, 384, VECTOR_WIDTH_MAX] {
+            let kind = vector_type(width).unwrap();
+            let name = format!("float32[{width}]");
+            assert_eq!((type_name(&kind), vector_width(&kind)), (name.clone(), Some(width)));
+            assert_eq!(type_by_name(&name), Some(kind));
+        }
+        for (name, expected) in [
+            ("float32[0]", "a vector has 1 to 4096 numbers"),
+            ("float32[99999999999]", "a vector has 1 to 4096 numbers"),
+            ("Vector[384]", "did you mean `float32[384]`?"),
+            ("float64[3]", "did you mean `float32[3]`?"),
+            ("float32[]", "unknown type"),
+            ("float32[-3]", "unknown type"),
+            ("float32[+3]", "unknown type"),
+        ] {
+            let (schema, problems) = parse(&format!("[schema]\na = \"{name}\"\n"));
+            assert!(schema.is_none() && problems.contains(expected), "{name}: {problems}");
+            assert!(
+                problems.contains("test.toml:2:5") && problems.contains("float32[N]"),
+                "{problems}"
+            );
+        }
+        assert_eq!(vector_width(&DataType::Float32), None);
     }
 
     #[test]

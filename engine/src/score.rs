@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
+    DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
 };
 use driftmill_connectors::{BadRecord, ConnectError, Decoder, Encoded, Encoder, Header};
 use driftmill_models::dictionary::Dictionaries;
@@ -419,6 +419,7 @@ pub(crate) fn features(
         features.push(match spec.kind {
             ColumnKind::Number => Column::F64(numbers(batch.column(column))?),
             ColumnKind::Category => Column::Code(codes(batch.column(column), index, dictionaries)?),
+            ColumnKind::Vector { width } => vectors(batch.column(column), width as usize)?,
         });
     }
     Ok(Frame::new(batch.num_rows(), features))
@@ -488,6 +489,31 @@ fn numbers(column: &ArrayRef) -> Result<Vec<f64>, ScoreError> {
         return Ok(values.values().to_vec());
     }
     Ok(values.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
+/// Vectors of `width` numbers; the numbers of missing ones are NaN.
+fn vectors(column: &ArrayRef, width: usize) -> Result<Column, ScoreError> {
+    let other = || {
+        ScoreError::Internal(format!(
+            "vectors of {width} numbers in a column of type {}",
+            column.data_type()
+        ))
+    };
+    let vectors = column.as_fixed_size_list_opt().ok_or_else(other)?;
+    let numbers = vectors.values().as_primitive_opt::<Float32Type>().ok_or_else(other)?;
+    let mut values: Vec<f32> = match numbers.null_count() {
+        0 => numbers.values().to_vec(),
+        _ => numbers.iter().map(|number| number.unwrap_or(f32::NAN)).collect(),
+    };
+    if values.len() != column.len() * width {
+        return Err(other());
+    }
+    if vectors.null_count() > 0 {
+        let rows = values.chunks_mut(width).enumerate();
+        rows.filter(|(row, _)| vectors.is_null(*row))
+            .for_each(|(_, vector)| vector.fill(f32::NAN));
+    }
+    Ok(Column::Vector { width, values })
 }
 
 fn codes(column: &ArrayRef, index: usize, dictionaries: &mut Dictionaries) -> Result<Vec<u32>, ScoreError> {

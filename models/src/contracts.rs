@@ -180,7 +180,7 @@ pub trait Encoder: Send + Sync {
 
 /// An entry of the list of encoders.
 pub trait EncoderKind: Component {
-    /// The kind of columns that it encodes.
+    /// The kind of columns that it encodes; of vectors those of any width, whichever stands here.
     fn column_kind(&self) -> ColumnKind;
     /// Checks the column's table in `[features.columns]` and builds an encoder that has seen nothing.
     fn build(
@@ -411,7 +411,7 @@ pub enum Aspect {
 /// A verdict on one aspect of a feature.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FeatureVerdict {
-    /// Name of the feature.
+    /// Name of the feature; of a vector it may be followed by what of it, in brackets: `embedding[0]`.
     pub feature: String,
     /// What was tested.
     pub aspect: Aspect,

@@ -247,7 +247,7 @@ impl State for Dictionary {
     }
 }
 
-/// A dictionary for each category column, none for numbers.
+/// A dictionary for each category column, none for numbers and vectors.
 #[derive(Debug, Clone, Default)]
 pub struct Dictionaries {
     columns: Vec<Option<Dictionary>>,
@@ -259,7 +259,7 @@ impl Dictionaries {
     pub fn new(columns: &[ColumnSpec], column_bytes_max: usize) -> Self {
         let dictionary = |column: &ColumnSpec| match column.kind {
             ColumnKind::Category => Some(Dictionary::new(column_bytes_max)),
-            ColumnKind::Number => None,
+            ColumnKind::Number | ColumnKind::Vector { .. } => None,
         };
         Self {
             columns: columns.iter().map(dictionary).collect(),

@@ -13,6 +13,47 @@ pub enum ColumnKind {
     Number,
     /// Categories, codes of a [`crate::dictionary::Dictionary`].
     Category,
+    /// Vectors, each of `width` numbers: an embedding, a position.
+    Vector {
+        /// Numbers of a vector, at least 1.
+        width: u32,
+    },
+}
+
+impl ColumnKind {
+    /// Whether both hold the same, vectors of whatever width.
+    #[must_use]
+    pub fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
+    /// Appends a tag, for vectors their width too.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Number => out.put_u8(0),
+            Self::Category => out.put_u8(1),
+            Self::Vector { width } => {
+                out.put_u8(2);
+                out.put_u32(width);
+            }
+        }
+    }
+
+    /// Reads what [`ColumnKind::write`] wrote.
+    ///
+    /// # Errors
+    /// Bytes that it did not write. Never panics.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match reader.u8()? {
+            0 => Ok(Self::Number),
+            1 => Ok(Self::Category),
+            2 => match reader.u32()? {
+                0 => Err(reader.error("vectors of no numbers")),
+                width => Ok(Self::Vector { width }),
+            },
+            other => Err(reader.error(format!("{other} is not a kind of columns"))),
+        }
+    }
 }
 
 /// Name and kind of a column.
@@ -38,6 +79,14 @@ pub enum Column {
     F32(Vec<f32>),
     /// Category codes; [`MISSING`] and [`OVERFLOW`] are reserved.
     Code(Vec<u32>),
+    /// Vectors of `width` numbers, those of a row side by side. One with a number that is missing (NaN) or infinite is
+    /// missing as a whole: see [`Column::vector`].
+    Vector {
+        /// Numbers of a row, at least 1.
+        width: usize,
+        /// `width` for each row, row by row.
+        values: Vec<f32>,
+    },
 }
 
 impl Column {
@@ -48,6 +97,7 @@ impl Column {
             Self::F64(v) => v.len(),
             Self::F32(v) => v.len(),
             Self::Code(v) => v.len(),
+            Self::Vector { width, values } => values.len() / (*width).max(1),
         }
     }
 
@@ -57,18 +107,38 @@ impl Column {
         self.len() == 0
     }
 
+    /// The vector of one row; none where it is missing or one of its numbers is missing or infinite, and in a column of
+    /// another type.
+    #[must_use]
+    #[inline]
+    pub fn vector(&self, row: usize) -> Option<&[f32]> {
+        let Self::Vector { width, values } = self else {
+            return None;
+        };
+        let start = row.checked_mul(*width)?;
+        let vector = values.get(start..start.checked_add(*width)?)?;
+        vector.iter().all(|value| value.is_finite()).then_some(vector)
+    }
+
     /// A column of the same type without values.
     fn empty(&self) -> Self {
         match self {
             Self::F64(_) => Self::F64(Vec::new()),
             Self::F32(_) => Self::F32(Vec::new()),
             Self::Code(_) => Self::Code(Vec::new()),
+            Self::Vector { width, .. } => Self::Vector {
+                width: *width,
+                values: Vec::new(),
+            },
         }
     }
 
     /// Whether the other column has the same type.
     fn is_like(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+        match (self, other) {
+            (Self::Vector { width, .. }, Self::Vector { width: others, .. }) => width == others,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
     }
 
     /// Appends values `rows` of a column of the same type.
@@ -77,6 +147,9 @@ impl Column {
             (Self::F64(to), Self::F64(from)) => to.extend_from_slice(&from[rows]),
             (Self::F32(to), Self::F32(from)) => to.extend_from_slice(&from[rows]),
             (Self::Code(to), Self::Code(from)) => to.extend_from_slice(&from[rows]),
+            (Self::Vector { width, values: to }, Self::Vector { values: from, .. }) => {
+                to.extend_from_slice(&from[rows.start * *width..rows.end * *width]);
+            }
             _ => unreachable!("columns of one place have one type: the layout was compared"),
         }
     }
@@ -86,10 +159,11 @@ impl Column {
         match self {
             Self::F64(_) => 8,
             Self::F32(_) | Self::Code(_) => 4,
+            Self::Vector { width, .. } => 4 * width,
         }
     }
 
-    /// Appends a tag and values `rows`.
+    /// Appends a tag, for vectors their width, and values `rows`.
     fn write(&self, rows: Range<usize>, out: &mut Vec<u8>) {
         match self {
             Self::F64(values) => {
@@ -104,21 +178,40 @@ impl Column {
                 out.put_u8(2);
                 values[rows].iter().for_each(|&value| out.put_u32(value));
             }
+            Self::Vector { width, values } => {
+                out.put_u8(3);
+                out.put_u32(*width as u32);
+                let values = &values[rows.start * width..rows.end * width];
+                values.iter().for_each(|value| out.put_u32(value.to_bits()));
+            }
         }
     }
 
     /// Reads a tag and `rows` values.
     fn read(reader: &mut Reader<'_>, rows: usize) -> Result<Self, CodecError> {
         let tag = reader.u8()?;
-        let bytes = reader.take(rows.saturating_mul(if tag == 0 { 8 } else { 4 }))?;
+        let width = if tag == 3 { reader.u32()? as usize } else { 1 };
+        if width == 0 {
+            return Err(reader.error("vectors of no numbers"));
+        }
+        let values = rows.saturating_mul(width);
+        let bytes = reader.take(values.saturating_mul(if tag == 0 { 8 } else { 4 }))?;
         let (eights, fours) = (bytes.as_chunks::<8>().0, bytes.as_chunks::<4>().0);
         match tag {
             0 => Ok(Self::F64(eights.iter().map(|b| f64::from_le_bytes(*b)).collect())),
-            1 => Ok(Self::F32(fours.iter().map(|b| f32::from_le_bytes(*b)).collect())),
+            1 => Ok(Self::F32(floats(fours))),
             2 => Ok(Self::Code(fours.iter().map(|b| u32::from_le_bytes(*b)).collect())),
+            3 => Ok(Self::Vector {
+                width,
+                values: floats(fours),
+            }),
             tag => Err(reader.error(format!("{tag} is no type of a column"))),
         }
     }
+}
+
+fn floats(bytes: &[[u8; 4]]) -> Vec<f32> {
+    bytes.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 /// Rows of features, column by column.
@@ -135,10 +228,11 @@ impl Frame {
     /// When a column has another number of values: the caller's bug.
     #[must_use]
     pub fn new(rows: usize, columns: Vec<Column>) -> Self {
-        assert!(
-            columns.iter().all(|c| c.len() == rows),
-            "columns of one frame have one length"
-        );
+        let fits = |column: &Column| match column {
+            Column::Vector { width, values } => *width > 0 && values.len() == rows * width,
+            column => column.len() == rows,
+        };
+        assert!(columns.iter().all(fits), "columns of one frame have one length");
         Self { rows, columns }
     }
 
@@ -208,6 +302,10 @@ impl Frame {
                 Column::Code(values) => Some(values),
                 _ => None,
             })),
+            Column::Vector { width, .. } => Column::Vector {
+                width: *width,
+                values: pick_vectors(picks, index, *width),
+            },
         };
         Self {
             rows: picks.len(),
@@ -256,6 +354,24 @@ fn pick<'a, T: Copy + 'a>(picks: &[(&'a Frame, usize)], values: impl Fn(&'a Fram
     picked
 }
 
+/// The vectors of one column of the rows picked.
+fn pick_vectors(picks: &[(&Frame, usize)], index: usize, width: usize) -> Vec<f32> {
+    let mut picked = Vec::with_capacity(picks.len() * width);
+    for (frame, row) in picks {
+        if let Column::Vector { width: own, values } = &frame.columns[index]
+            && *own == width
+        {
+            picked.extend_from_slice(&values[row * width..(row + 1) * width]);
+        }
+    }
+    assert_eq!(
+        picked.len(),
+        picks.len() * width,
+        "rows of one frame have the same columns"
+    );
+    picked
+}
+
 /// A column as an encoder sees it: its values and what its codes stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct ColumnView<'a> {
@@ -282,12 +398,19 @@ impl<'a> ColumnView<'a> {
     pub fn text(self, row: usize) -> Option<&'a str> {
         match self.values {
             Column::Code(codes) => self.dictionary?.get(*codes.get(row)?),
-            Column::F64(_) | Column::F32(_) => None,
+            Column::F64(_) | Column::F32(_) | Column::Vector { .. } => None,
         }
     }
 
+    /// The vector of one row, as [`Column::vector`] gives it.
+    #[must_use]
+    #[inline]
+    pub fn vector(self, row: usize) -> Option<&'a [f32]> {
+        self.values.vector(row)
+    }
+
     /// Calls `each` with the place in `rows` and the number for every row; NaN for a missing value, and for every
-    /// value of a column of categories.
+    /// value of a column of another kind.
     #[inline]
     pub fn numbers(self, rows: Range<usize>, mut each: impl FnMut(usize, f64)) {
         match self.values {
@@ -302,11 +425,11 @@ impl<'a> ColumnView<'a> {
                     .enumerate()
                     .for_each(|(place, &value)| each(place, f64::from(value)));
             }
-            Column::Code(_) => (0..rows.len()).for_each(|place| each(place, f64::NAN)),
+            Column::Code(_) | Column::Vector { .. } => (0..rows.len()).for_each(|place| each(place, f64::NAN)),
         }
     }
 
-    /// Calls `each` with the place in `rows` and the category for every row; missing for a column of numbers.
+    /// Calls `each` with the place in `rows` and the category for every row; missing for a column of another kind.
     #[inline]
     pub fn categories(self, rows: Range<usize>, mut each: impl FnMut(usize, Category)) {
         let Column::Code(codes) = self.values else {
@@ -323,7 +446,7 @@ impl<'a> ColumnView<'a> {
         match self.values {
             Column::F64(values) => values.get(row).copied().unwrap_or(f64::NAN),
             Column::F32(values) => values.get(row).map_or(f64::NAN, |&value| f64::from(value)),
-            Column::Code(_) => f64::NAN,
+            Column::Code(_) | Column::Vector { .. } => f64::NAN,
         }
     }
 
@@ -332,7 +455,7 @@ impl<'a> ColumnView<'a> {
     pub fn category_at(self, row: usize) -> Category {
         match self.values {
             Column::Code(codes) => codes.get(row).map_or(Category::Missing, |&code| self.category(code)),
-            Column::F64(_) | Column::F32(_) => Category::Missing,
+            Column::F64(_) | Column::F32(_) | Column::Vector { .. } => Category::Missing,
         }
     }
 
@@ -356,6 +479,10 @@ mod tests {
             Column::F64(vec![1.0, f64::NAN, 3.0]),
             Column::F32(vec![0.5, 1.5, 2.5]),
             Column::Code(vec![7, MISSING, 9]),
+            Column::Vector {
+                width: 2,
+                values: vec![1.0, 2.0, f32::NAN, f32::NAN, 5.0, 6.0],
+            },
         ];
         Frame::new(3, columns)
     }
@@ -374,9 +501,27 @@ mod tests {
         other.append(&frame, 0..1);
         let picked = Frame::gather(&[(&frame, 1), (&other, 1), (&frame, 0)]);
         assert_eq!(bytes(&picked), bytes(&other));
-        assert_eq!(picked.bytes(), 3 * 16);
+        assert_eq!(picked.bytes(), 3 * 24);
         assert!(picked.is_like(&frame) && !picked.is_like(&Frame::default()));
         assert_eq!(Frame::gather(&[]), Frame::default());
+    }
+
+    #[test]
+    fn a_vector_is_whole_or_missing_and_of_one_width() {
+        let values = vec![1.0, 2.0, 3.0, f32::NAN, f32::INFINITY, 6.0, 7.0, 8.0];
+        let column = Column::Vector { width: 2, values };
+        let view = ColumnView {
+            values: &column,
+            dictionary: None,
+        };
+        let vectors: Vec<_> = (0..5).map(|row| view.vector(row)).collect();
+        assert_eq!(
+            vectors,
+            [Some(&[1.0_f32, 2.0][..]), None, None, Some(&[7.0, 8.0]), None]
+        );
+        assert!(view.number(0).is_nan() && view.category_at(0) == Category::Missing);
+        let wide = |width| Frame::new(0, vec![Column::Vector { width, values: vec![] }]);
+        assert!(wide(2).is_like(&wide(2)) && !wide(2).is_like(&wide(3)));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray, StringArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeListArray, NullBufferBuilder, PrimitiveArray, StringArray,
+};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Field, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
+
+use crate::schema::vector_width;
 
 /// Values of one column, one for each row; a null has a default in its place.
 pub(super) enum Values {
@@ -25,10 +29,21 @@ pub(super) enum Values {
     },
     Timestamp(TimeUnit, Vec<i64>),
     Date32(Vec<i32>),
+    /// `width` numbers for each row.
+    Vector {
+        width: usize,
+        numbers: Vec<f32>,
+    },
 }
 
 impl Values {
     fn new(kind: &DataType) -> Option<Self> {
+        if let Some(width) = vector_width(kind) {
+            return Some(Self::Vector {
+                width: width as usize,
+                numbers: Vec::new(),
+            });
+        }
         Some(match kind {
             DataType::Int64 => Self::Int64(Vec::new()),
             DataType::Int32 => Self::Int32(Vec::new()),
@@ -53,6 +68,7 @@ impl Values {
             Self::Float32(values) => values.push(0.0),
             Self::Bool(values) => values.append(false),
             Self::Utf8 { bytes, ends } => ends.push(bytes.len() as i32),
+            Self::Vector { width, numbers } => numbers.resize(numbers.len() + *width, 0.0),
         }
     }
 
@@ -67,6 +83,7 @@ impl Values {
                 ends.truncate(rows + 1);
                 bytes.truncate(ends.last().map_or(0, |&end| end as usize));
             }
+            Self::Vector { width, numbers } => numbers.truncate(rows * *width),
         }
     }
 }
@@ -136,6 +153,7 @@ impl Column {
             Values::Timestamp(TimeUnit::Nanosecond, values) => primitive::<TimestampNanosecondType>(values, nulls)?,
             Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
             Values::Utf8 { bytes, ends } => strings(bytes, ends, nulls)?,
+            Values::Vector { width, numbers } => vectors(&self.kind, *width, numbers, nulls)?,
         })
     }
 }
@@ -162,6 +180,24 @@ fn strings(bytes: &mut Vec<u8>, ends: &mut Vec<i32>, nulls: Option<NullBuffer>) 
     Ok(Arc::new(StringArray::try_new(
         offsets,
         Buffer::from_vec(take(bytes)),
+        nulls,
+    )?))
+}
+
+fn vectors(
+    kind: &DataType,
+    width: usize,
+    numbers: &mut Vec<f32>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, ArrowError> {
+    let DataType::FixedSizeList(field, _) = kind else {
+        return Err(ArrowError::SchemaError(format!("vectors in a column of type {kind}")));
+    };
+    let numbers = primitive::<Float32Type>(numbers, None)?;
+    Ok(Arc::new(FixedSizeListArray::try_new(
+        Arc::clone(field),
+        width as i32,
+        numbers,
         nulls,
     )?))
 }

@@ -191,9 +191,22 @@ fn value(column: &mut Column, bytes: &[u8], at: usize) -> Option<usize> {
             values.append(value);
             literal(bytes, at, word)?
         }
+        Values::Vector { width, numbers } => vector(bytes, at, *width, numbers)?,
     };
     column.set_valid();
     Some(end)
+}
+
+/// Appends the `width` numbers of the array at `at` and gives the position after it.
+fn vector(bytes: &[u8], at: usize, width: usize, numbers: &mut Vec<f32>) -> Option<usize> {
+    let mut at = after(bytes, at, b'[')?;
+    for place in 0..width {
+        if place > 0 {
+            at = after(bytes, at, b',')?;
+        }
+        at = append(numbers, number::float32(bytes, text::skip_space(bytes, at))?);
+    }
+    after(bytes, at, b']')
 }
 
 #[inline]

@@ -17,6 +17,8 @@
 //! | integer with a fraction or an exponent (`1.9`, but `1.0` and `1e3` too) | `type` |
 //! | integer or float (`1e999`) that the column cannot hold | `range` |
 //! | integer for a float column | accepted, rounded to the nearest float; so are all decimal fractions |
+//! | vector: array of as many numbers as declared, each by the rules of a float | accepted |
+//! | array of another length, `null` or anything but a number in it | `type` |
 //! | timestamp: integer in the declared unit, or RFC 3339 text; a text without zone is UTC | accepted |
 //! | timestamp text with digits finer than the unit; text of another form | `type` |
 //! | timestamp text with month 13, 30 February, second 60, or beyond what the unit holds | `range` |

@@ -194,6 +194,7 @@ fn convert(token: &str, column: &mut Column) -> Result<(), Fault> {
             [b'"', ..] => time::date(string(token, kind)?.as_bytes()).map_err(timing(token, kind))?,
             _ => integer(token, kind)?,
         }),
+        Values::Vector { width, numbers } => vector(token, kind, *width, numbers)?,
     }
     column.set_valid();
     Ok(())
@@ -213,6 +214,24 @@ fn float<T: std::str::FromStr>(token: &str, kind: &DataType, finite: impl Fn(&T)
         return Err(mismatch(token, kind));
     }
     token.parse().ok().filter(finite).ok_or_else(|| outside(token, kind))
+}
+
+/// Appends the numbers of an array of `width` numbers.
+fn vector(token: &str, kind: &DataType, width: usize, numbers: &mut Vec<f32>) -> Result<(), Fault> {
+    if !token.starts_with('[') {
+        return Err(mismatch(token, kind));
+    }
+    // The grammar has been checked: nothing can fail here.
+    let items: Vec<&RawValue> = serde_json::from_str(token).map_err(|error| ("syntax", error.to_string()))?;
+    if items.len() != width {
+        let found = format!("found an array of {} values, expected {}", items.len(), type_name(kind));
+        return Err(("type", found));
+    }
+    for (place, item) in items.into_iter().enumerate() {
+        let number = float(item.get(), &DataType::Float32, |value: &f32| value.is_finite());
+        numbers.push(number.map_err(|(fault, detail)| (fault, format!("at place {place} of the array: {detail}")))?);
+    }
+    Ok(())
 }
 
 fn string<'t>(token: &'t str, kind: &DataType) -> Result<Cow<'t, str>, Fault> {
@@ -244,6 +263,7 @@ fn mismatch(token: &str, kind: &DataType) -> Fault {
         DataType::Timestamp(..) => " (an integer or an RFC 3339 text)",
         DataType::Date32 => " (a text YYYY-MM-DD or an integer number of days)",
         DataType::Int32 | DataType::Int64 => " (digits without fraction and exponent)",
+        DataType::FixedSizeList(..) => " (an array of so many numbers)",
         _ => "",
     };
     (

@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Date64Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, RecordBatchOptions, StringArray,
-    StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Date64Array, DictionaryArray, FixedSizeListArray,
+    Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, Schema, SchemaRef, TimeUnit};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
 use super::*;
 use crate::encoded::Encoded;
-use crate::schema::TYPES;
+use crate::schema::{TYPES, vector_type};
 
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(
@@ -26,9 +26,15 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     ))
 }
 
+/// Every type that can be declared, vectors of three numbers among them, by its name.
+fn types() -> Vec<(&'static str, DataType)> {
+    let vectors = ("float32[3]", vector_type(3).unwrap());
+    TYPES.into_iter().chain([vectors]).collect()
+}
+
 /// A column of each type, named like it.
 fn all_types() -> SchemaRef {
-    schema(&TYPES)
+    schema(&types())
 }
 
 fn decode(schema: &SchemaRef, payloads: &[&[u8]]) -> Decoded {
@@ -58,7 +64,29 @@ const MS: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 #[test]
 fn every_kind_of_bad_value_has_its_outcome() {
     use DataType::{Boolean, Date32, Float32, Float64, Int32, Int64, Utf8};
+    let vectors = &vector_type(2).unwrap();
     let cases: &[(&DataType, &str, &str)] = &[
+        (vectors, "[1,-2.5e3]", "value"),
+        (vectors, " [ 1 ,\t0.1 ] ", "value"),
+        (vectors, "null", "null"),
+        (vectors, "[1]", "type"),
+        (vectors, "[]", "type"),
+        (vectors, "[1,2,3]", "type"),
+        (vectors, "[1,null]", "type"),
+        (vectors, "[1,\"2\"]", "type"),
+        (vectors, "[1,true]", "type"),
+        (vectors, "[1,[2]]", "type"),
+        (vectors, "[[1,2]]", "type"),
+        (vectors, "1", "type"),
+        (vectors, "\"[1,2]\"", "type"),
+        (vectors, "{\"0\":1,\"1\":2}", "type"),
+        (vectors, "[1,4e38]", "range"),
+        (vectors, "[1,1e999]", "range"),
+        (vectors, "[1,NaN]", "syntax"),
+        (vectors, "[1,2,]", "syntax"),
+        (vectors, "[1 2]", "syntax"),
+        (vectors, "[1,2", "syntax"),
+        (vectors, "[,1]", "syntax"),
         (&Int64, "7", "value"),
         (&Int64, "-0", "value"),
         (&Int64, "null", "null"),
@@ -244,6 +272,29 @@ fn reasons_name_the_column_and_stay_short() {
         (top.column, top.detail.as_str()),
         (None, "found an array, expected an object")
     );
+    for (value, expected) in [
+        ("[1,2]", "found an array of 2 values, expected float32[3]"),
+        ("[1,2,null]", "at place 2 of the array: found null, expected float32"),
+        (
+            "[\"1\",2,3]",
+            "at place 0 of the array: found the string \"1\", expected float32",
+        ),
+        (
+            "[1,1e39,3]",
+            "at place 1 of the array: found the number 1e39, outside of what float32 holds",
+        ),
+        (
+            "0.5",
+            "found the number 0.5, expected float32[3] (an array of so many numbers)",
+        ),
+    ] {
+        let payload = format!("{{\"a\":{value}}}");
+        let reason = one(&vector_type(3).unwrap(), payload.as_bytes()).unwrap_err();
+        assert_eq!(
+            (reason.column.as_deref(), reason.detail.as_str()),
+            (Some("a"), expected)
+        );
+    }
 }
 
 #[test]
@@ -282,7 +333,7 @@ fn literal(kind: &DataType, random: &mut impl Rng) -> String {
     let any: i64 = random.random::<i64>() >> random.random_range(0..64);
     match random.random_range(0..40) {
         0 => return "null".to_owned(),
-        1 => return literal(&TYPES[random.random_range(0..TYPES.len())].1, random),
+        1 => return literal(&types()[random.random_range(0..types().len())].1, random),
         2 => {
             return ["[1,{\"int64\":2}]", "{}", "1e999", "01", "-", "1.", "\"\\u12\"", "tru"]
                 [random.random_range(0..8)]
@@ -296,6 +347,12 @@ fn literal(kind: &DataType, random: &mut impl Rng) -> String {
         DataType::Float64 if any % 3 == 1 => format!("{}", any as f64 / 1000.0),
         DataType::Float64 | DataType::Float32 => format!("{:e}", f32::from_bits(any as u32 & 0x7eff_ffff)),
         DataType::Boolean => (any % 2 == 0).to_string(),
+        DataType::FixedSizeList(..) => {
+            let width = if random.random_range(0..20) == 0 { 2 } else { 3 };
+            let items: Vec<String> = (0..width).map(|_| literal(&DataType::Float32, random)).collect();
+            let space = ["", "", " ", "\n"][random.random_range(0..4)];
+            format!("[{space}{}{space}]", items.join(&format!("{space},{space}")))
+        }
         DataType::Utf8 => {
             let text: String = (0..random.random_range(0..20))
                 .map(|_| {
@@ -346,7 +403,7 @@ fn record(random: &mut impl Rng) -> Vec<u8> {
     let comma = [",", ", ", " , ", ",\n\t"][random.random_range(0..16_usize).saturating_sub(12)];
     let colon = [":", ": ", " : ", "\n:\r"][random.random_range(0..16_usize).saturating_sub(12)];
     let mut members = Vec::new();
-    for (name, kind) in &TYPES {
+    for (name, kind) in &types() {
         if random.random_range(0..30) > 0 {
             members.push(format!("\"{name}\"{colon}{}", literal(kind, random)));
         }
@@ -516,6 +573,32 @@ fn clean_records_give_the_arrays_of_arrow_json_by_the_fast_path() {
 }
 
 #[test]
+fn vectors_take_the_fast_path_and_a_slice_of_them_is_written() {
+    let mut decoder = JsonDecoder::new(schema(&[("v", vector_type(2).unwrap())])).unwrap();
+    for (row, payload) in [
+        &b"{\"v\":[1,2]}"[..],
+        b"{\"w\":[1]}",
+        b"{ \"v\" : [ 3e0 , -0.5 ] }",
+        b"{\"v\":null}",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(decoder.append(Some(payload), row), Ok(Path::Fast), "{row}");
+    }
+    assert_eq!(decoder.append(Some(b"{\"v\":[7,\"8\"]}"), 4).unwrap_err().kind, "type");
+    assert_eq!(decoder.append(Some(b"{\"v\":[5,6]}"), 4), Ok(Path::Fast));
+    let batch = decoder.finish(5).unwrap();
+    let expected = [
+        "{\"v\":null}",
+        "{\"v\":[3.0,-0.5]}",
+        "{\"v\":null}",
+        "{\"v\":[5.0,6.0]}",
+    ];
+    assert_eq!(encode(&batch.slice(1, 4), b""), expected);
+}
+
+#[test]
 fn a_change_of_shape_stays_on_the_fast_path() {
     let mut decoder = JsonDecoder::new(schema(&[("a", DataType::Int64), ("b", DataType::Utf8)])).unwrap();
     let shapes: [&[u8]; 8] = [
@@ -598,6 +681,10 @@ fn random_batch(rows: usize, random: &mut impl Rng) -> RecordBatch {
             .collect()
     };
     let float = |value: i64| Some(f64::from_bits(value as u64)).filter(|value| value.is_finite());
+    let vector = |value: i64| {
+        let numbers = [value as f32, f32::from_bits(value as u32 & 0x7eff_ffff), 0.1];
+        Some(numbers.map(Some).to_vec())
+    };
     let single = |value: i64| Some(f32::from_bits(value as u32)).filter(|value| value.is_finite());
     batch(vec![
         (
@@ -665,6 +752,13 @@ fn random_batch(rows: usize, random: &mut impl Rng) -> RecordBatch {
                     .map(|v| v.map(|v| v as i32))
                     .collect::<Date32Array>(),
             ),
+        ),
+        (
+            "float32[3]",
+            Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+                some(60).into_iter().map(|v| v.and_then(vector)),
+                3,
+            )),
         ),
     ])
 }

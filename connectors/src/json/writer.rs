@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, StringArray, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, LargeStringArray, RecordBatch, StringArray,
+    StringViewArray,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -14,7 +17,7 @@ use super::{text, time};
 use crate::codec::Encoder;
 use crate::encoded::Encoded;
 use crate::error::{ConnectError, Fault};
-use crate::schema::type_name;
+use crate::schema::{type_name, vector_width};
 
 /// An encoder for batches of one schema.
 ///
@@ -74,6 +77,7 @@ fn written_as(kind: &DataType) -> Option<DataType> {
         | DataType::Utf8View
         | DataType::Timestamp(..)
         | DataType::Date32 => kind.clone(),
+        vectors if vector_width(vectors).is_some() => vectors.clone(),
         _ => return None,
     })
 }
@@ -113,6 +117,7 @@ enum Typed<'a> {
     StringView(&'a StringViewArray),
     Timestamp(&'a [i64], TimeUnit),
     Date(&'a [i32]),
+    Vector(&'a FixedSizeListArray),
 }
 
 impl<'a> Typed<'a> {
@@ -128,6 +133,7 @@ impl<'a> Typed<'a> {
             DataType::Utf8View => Self::StringView(array.as_string_view()),
             DataType::Timestamp(unit, _) => Self::Timestamp(ticks(array, *unit), *unit),
             DataType::Date32 => Self::Date(array.as_primitive::<Date32Type>().values()),
+            DataType::FixedSizeList(..) => Self::Vector(array.as_fixed_size_list()),
             // `plain` lets nothing else through.
             _ => Self::Null,
         }
@@ -147,8 +153,18 @@ impl<'a> Typed<'a> {
             Self::StringView(values) => text::write(values.value(row), out),
             Self::Timestamp(values, unit) => time::write_timestamp(values[row], *unit, out),
             Self::Date(values) => time::write_date(values[row], out),
+            Self::Vector(vectors) => vector(vectors.value(row).as_primitive(), out),
         }
     }
+}
+
+fn vector(numbers: &Float32Array, out: &mut Vec<u8>) {
+    for (place, number) in numbers.iter().enumerate() {
+        out.push(if place == 0 { b'[' } else { b',' });
+        let number = number.unwrap_or(f32::NAN);
+        float(number, number.is_finite(), out);
+    }
+    out.push(b']');
 }
 
 fn ticks(array: &ArrayRef, unit: TimeUnit) -> &[i64] {

@@ -31,11 +31,11 @@ struct History {
 impl History {
     /// Files and their content; `rest` are further sections.
     fn new(files: &[(&str, &str)], labels: &str, rest: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            std::fs::write(folder.path().join(name), content).unwrap();
-        }
-        let text = format!(
+        Self::of(files, &Self::text(labels, rest))
+    }
+
+    fn text(labels: &str, rest: &str) -> String {
+        format!(
             r#"
 [pipeline]
 name      = "test"
@@ -68,10 +68,18 @@ block = "2 s"
 {labels}
 {rest}
 "#
-        );
+        )
+    }
+
+    /// Files and their content, and the whole configuration.
+    fn of(files: &[(&str, &str)], text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
         let file = folder.path().join("pipeline.toml");
         let settings =
-            Settings::parse(file.to_str().unwrap(), &text).unwrap_or_else(|problems| panic!("{}", problems.render()));
+            Settings::parse(file.to_str().unwrap(), text).unwrap_or_else(|problems| panic!("{}", problems.render()));
         Self { folder, settings }
     }
 
@@ -312,6 +320,89 @@ fn a_model_that_finds_something_is_shown_and_one_of_noise_is_not() {
         "{}",
         by_count.reason
     );
+}
+
+/// The same lines with a vector whose second number tells the label, and every 50th without one.
+fn lines_with_vectors(count: u32) -> Vec<String> {
+    let mut random = Pcg64::seed_from_u64(12);
+    let mut with_vector = |(number, line): (usize, String)| {
+        let mut noise = || random.random::<f64>();
+        let signal = noise() - 0.5 + f64::from(u8::from(line.contains("\"late\":true")));
+        let vector = match number % 50 {
+            0 => "null".to_owned(),
+            _ => format!("[{},{signal},{}]", noise(), noise()),
+        };
+        line.replacen('{', &format!("{{\"v\":{vector},"), 1)
+    };
+    let lines = lines(0..count, 0.0).into_iter().enumerate();
+    lines.map(&mut with_vector).collect()
+}
+
+#[test]
+fn a_model_learns_from_vectors_that_the_sql_passes_through() {
+    let content = lines_with_vectors(6_000).join("\n");
+    let text = |table: &str| {
+        History::text(TOPIC, TIME)
+            .replace("y  = \"bool\"", "y  = \"bool\"\nv  = \"float32[3]\"")
+            .replace("x, k, y FROM", "x, k, y, v AS embedding FROM")
+            .replace("y  = { role", &format!("{table}\ny  = {{ role"))
+    };
+    for (table, is_shown) in [
+        ("", true),
+        (
+            "embedding = { encode = 'vector', scale = 'none', missing_indicator = true }",
+            true,
+        ),
+        ("embedding = { role = 'passthrough' }", false),
+    ] {
+        let history = History::of(&[("h-1.jsonl", &content)], &text(table));
+        let read = history.read().unwrap();
+        assert_eq!((read.counts.labelled, read.counts.bad), (6_000, 0));
+        let verdict = history.judge().unwrap();
+        assert_eq!(
+            verdict.answer == GateAnswer::Promote,
+            is_shown,
+            "{table}: {}",
+            verdict.reason
+        );
+    }
+    let document = text("embedding = { encode = 'one-hot' }");
+    let refused = Settings::parse("pipeline.toml", &document).err().unwrap().render();
+    assert!(
+        refused.contains("column `embedding` holds vectors, and `one-hot` encodes text"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_line_whose_vector_is_none_is_bad_and_told_with_its_column() {
+    let content = r#"{"id":"a","at":1,"x":1,"late":true,"v":[1,2,3]}
+{"id":"b","at":2,"x":1,"late":false,"v":[1,2]}
+{"id":"c","at":3,"x":1,"late":true,"v":[1,2,null]}
+{"id":"d","at":4,"x":1,"late":true}
+"#;
+    let text = History::text(TOPIC, TIME)
+        .replace("y  = \"bool\"", "y  = \"bool\"\nv  = \"float32[3]\"")
+        .replace("x, k, y FROM", "x, k, y, v FROM");
+    let history = History::of(&[("h-1.jsonl", content)], &text);
+    let plan = &history.settings.plan;
+    let mut reader = RowReader::new(plan, labels_from(plan).unwrap()).unwrap();
+    let file = &find(&LocalDisk, history.files()).unwrap()[0];
+    let batch = Lines::new(&LocalDisk, file).next().unwrap().unwrap();
+    let rows = reader.take(&file.shown, &batch).unwrap();
+    assert_eq!(rows.labels, [1.0, 1.0]);
+    let vectors = rows.frame.columns().last().unwrap();
+    assert_eq!(
+        (vectors.vector(0), vectors.vector(1)),
+        (Some(&[1.0, 2.0, 3.0][..]), None)
+    );
+    for (told, expected) in reader.counts.told.iter().zip([
+        "h-1.jsonl:2  type in column `v`: found an array of 2 values",
+        "h-1.jsonl:3  type in column `v`: at place 2 of the array: found null",
+    ]) {
+        assert!(told.starts_with(expected), "{told}");
+    }
+    assert_eq!(reader.counts.bad, 2);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! ```text
 //! "DMS1"  version u32
 //! first epoch u64, last epoch u64
-//! columns u64, for each: name (u64 length, UTF-8), kind u8 (0 number, 1 category)
+//! columns u64, for each: name (u64 length, UTF-8), kind u8 (0 number, 1 category, 2 vector: then its width u32)
 //! for each category column: strings u64, each u64 length and UTF-8, in order of first use in these rows
-//! frame   rows u64, columns u64, for each: type u8 (0 f64, 1 f32, 2 codes u32) and the values;
+//! frame   rows u64, columns u64, for each: type u8 (0 f64, 1 f32, 2 codes u32, 3 vectors: then their width u32, and
+//!         the f32 of each row) and the values;
 //!         codes count the strings above, 0xffffffff is missing, 0xfffffffe did not fit into the dictionary
 //! labels f64…  weights f64…  scores f64…  versions u32…  prediction times i64 ms…  available at i64 ms…
 //! blake3 of all that stands before (32 bytes)
@@ -143,7 +144,7 @@ pub(super) fn write_segment(
     out.put_u64(columns.len() as u64);
     for column in columns {
         out.put_str(&column.name);
-        out.put_u8(u8::from(column.kind == ColumnKind::Category));
+        column.kind.write(&mut out);
     }
     for dictionary in (0..columns.len()).filter_map(|index| own.get(index)) {
         out.put_u64(dictionary.len() as u64);
@@ -199,11 +200,7 @@ fn read_content(mut reader: Reader<'_>) -> Result<TrainingRows, CodecError> {
 
 fn read_column(reader: &mut Reader<'_>) -> Result<ColumnSpec, CodecError> {
     let name = reader.str()?.to_owned();
-    let kind = match reader.u8()? {
-        0 => ColumnKind::Number,
-        1 => ColumnKind::Category,
-        kind => return Err(reader.error(format!("{kind} is no kind of a column"))),
-    };
+    let kind = ColumnKind::read(reader)?;
     Ok(ColumnSpec { name, kind })
 }
 
@@ -229,6 +226,7 @@ fn check_frame(frame: &Frame, columns: &[ColumnSpec], dictionaries: &Dictionarie
                 codes.iter().all(|&code| code >= OVERFLOW || (code as usize) < strings)
             }
             (Column::F64(_) | Column::F32(_), ColumnKind::Number) => true,
+            (Column::Vector { width, .. }, ColumnKind::Vector { width: declared }) => *width == declared as usize,
             _ => false,
         };
         if !right {
@@ -253,6 +251,7 @@ pub(super) mod tests {
             spec("amount", ColumnKind::Number),
             spec("hour", ColumnKind::Number),
             spec("shop", ColumnKind::Category),
+            spec("embedding", ColumnKind::Vector { width: 3 }),
         ]
     }
 
@@ -267,6 +266,10 @@ pub(super) mod tests {
                 .unwrap()
                 .intern(&format!("shop {}", Dice(n + 1).below(n / 10 + 1))),
         };
+        let vector = |&n: &u64| match n % 13 {
+            0 => [f32::NAN; 3],
+            _ => [n as f32, 0.5, Dice(n + 2).unit() as f32],
+        };
         let columns = vec![
             Column::F64(
                 numbers
@@ -276,6 +279,10 @@ pub(super) mod tests {
             ),
             Column::F32(numbers.iter().map(|&n| n as f32).collect()),
             Column::Code(numbers.iter().map(code).collect()),
+            Column::Vector {
+                width: 3,
+                values: numbers.iter().flat_map(vector).collect(),
+            },
         ];
         Matured {
             frame: Frame::new(numbers.len(), columns),
@@ -301,7 +308,8 @@ pub(super) mod tests {
             MISSING => None,
             c => Some(dictionaries.get(2).unwrap().get(c).unwrap_or("?").to_owned()),
         });
-        let numbers = Frame::new(rows.len(), rows.frame.columns()[..2].to_vec());
+        let columns = rows.frame.columns();
+        let numbers = Frame::new(rows.len(), [0, 1, 3].map(|at: usize| columns[at].clone()).to_vec());
         let mut out = Vec::new();
         rows.write_with(&numbers, 0..rows.len(), &mut out);
         (out, texts.collect())

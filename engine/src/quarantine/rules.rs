@@ -143,7 +143,7 @@ fn number(column: &Column, row: usize) -> f64 {
     match column {
         Column::F64(values) => values.get(row).copied().unwrap_or(f64::NAN),
         Column::F32(values) => values.get(row).map_or(f64::NAN, |&value| f64::from(value)),
-        Column::Code(_) => f64::NAN,
+        Column::Code(_) | Column::Vector { .. } => f64::NAN,
     }
 }
 
@@ -151,7 +151,7 @@ fn number(column: &Column, row: usize) -> f64 {
 fn code(column: &Column, row: usize) -> u32 {
     match column {
         Column::Code(codes) => codes.get(row).copied().unwrap_or(MISSING),
-        Column::F64(_) | Column::F32(_) => MISSING,
+        Column::F64(_) | Column::F32(_) | Column::Vector { .. } => MISSING,
     }
 }
 
@@ -159,5 +159,6 @@ fn is_missing(column: &Column, row: usize) -> bool {
     match column {
         Column::Code(_) => code(column, row) == MISSING,
         Column::F64(_) | Column::F32(_) => number(column, row).is_nan(),
+        Column::Vector { .. } => column.vector(row).is_none(),
     }
 }

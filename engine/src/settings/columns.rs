@@ -2,6 +2,7 @@
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use driftmill_config::{Problems, Section, Span, nearest};
+use driftmill_connectors::schema::vector_width;
 use driftmill_models::encoders::ColumnsEncoder;
 use driftmill_models::frame::{ColumnKind, ColumnSpec};
 
@@ -201,6 +202,6 @@ fn kind_of(kind: &DataType) -> Option<ColumnKind> {
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => Some(ColumnKind::Category),
         DataType::Boolean => Some(ColumnKind::Number),
         kind if kind.is_numeric() => Some(ColumnKind::Number),
-        _ => None,
+        kind => vector_width(kind).map(|width| ColumnKind::Vector { width }),
     }
 }

@@ -48,7 +48,9 @@ pub(super) static SOURCE: &[Field] = &[
         "schema",
         Kind::Map,
         Need::Required,
-        "Columns and their types. Columns that the SQL does not read are not checked.",
+        "Columns and their types: string, bool, int64, int32, float64, float32, timestamp[s], timestamp[ms], timestamp[us], \
+         timestamp[ns], date32, and float32[N] for vectors of N numbers, 1 to 4096 (JSON arrays). Columns that the SQL \
+         does not read are not checked.",
     ),
     field(
         "dead_letters",

@@ -24,6 +24,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Select, SelectItem, SetExpr, Statement};
+use driftmill_connectors::schema::vector_width;
 use tokio::runtime::Runtime;
 
 use super::classify::{TABLE, classify};
@@ -396,6 +397,7 @@ fn check_type(name: &str, data_type: &DataType, at: Option<usize>) -> Result<(),
             return Ok(());
         }
         D::Float32 | D::Float64 | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Timestamp(..) | D::Date32 => return Ok(()),
+        vectors if vector_width(vectors).is_some() => return Ok(()),
         D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) | D::Float16 => {
             "write CAST(... AS DOUBLE)"
         }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMillisecondArray, UInt32Array,
 };
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use driftmill_connectors::schema::vector_type;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -27,6 +28,7 @@ fn schema() -> SchemaRef {
         field("seats", DataType::Int32),
         field("late", DataType::Boolean),
         field("schedDep", DataType::Int64),
+        field("place", vector_type(2).unwrap()),
     ]))
 }
 
@@ -54,6 +56,10 @@ fn random_batch(rng: &mut Pcg64, rows: usize) -> RecordBatch {
         Arc::new(Int32Array::from(column(rng, rows, |rng| rng.random_range(0..5_i32)))),
         Arc::new(BooleanArray::from(column(rng, rows, |rng| rng.random::<bool>()))),
         Arc::new(Int64Array::from(column(rng, rows, |rng| rng.random_range(0..2400_i64)))),
+        Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            column(rng, rows, |rng| vec![Some(rng.random::<f32>()), Some(0.5)]),
+            2,
+        )),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
@@ -342,7 +348,7 @@ fn only_the_needed_columns_are_read_in_source_order() {
     let all = planned("SELECT * FROM source");
     assert_eq!(all.read_schema().fields(), schema().fields());
     let some = planned("SELECT * EXCEPT (ts, late) FROM source");
-    assert_eq!(some.output_schema().fields().len(), 6);
+    assert_eq!(some.output_schema().fields().len(), 7);
     let none = planned("SELECT 1 AS one FROM source");
     assert_eq!(none.read_schema().fields().len(), 0);
     let out = apply(&none, &random_batch(&mut Pcg64::seed_from_u64(1), 5));
@@ -600,6 +606,9 @@ impl Writer<'_> {
             };
             list.push(format!("{expr} AS x{item}"));
         }
+        if items % 2 == 0 {
+            list.push("place AS vector".to_owned());
+        }
         let filter = if self.rng.random_range(0..4) > 0 {
             format!(" WHERE {}", self.boolean(3))
         } else {
@@ -659,6 +668,7 @@ fn a_failing_row_changes_no_other_however_the_input_is_cut() {
         "SELECT id, CASE WHEN delay <> 0 THEN 10 / delay END AS x FROM source",
         "SELECT id, coalesce(seats, 7 / delay) AS x, CAST(distance * 1e18 AS INT) AS y FROM source",
         "SELECT id, CAST(carrier AS DOUBLE) AS x, late FROM source",
+        "SELECT id, place, 100 / delay AS x FROM source WHERE place IS NOT NULL",
     ];
     for (seed, sql) in statements.iter().enumerate() {
         let rng = &mut Pcg64::seed_from_u64(seed as u64);

@@ -70,6 +70,13 @@ impl Stream {
             Column::F64(values) => Column::F64(rows.clone().map(|row| values[row]).collect()),
             Column::F32(values) => Column::F32(rows.clone().map(|row| values[row]).collect()),
             Column::Code(codes) => Column::Code(rows.clone().map(|row| codes[row]).collect()),
+            Column::Vector { width, values } => Column::Vector {
+                width: *width,
+                values: rows
+                    .clone()
+                    .flat_map(|row| values[row * width..(row + 1) * width].iter().copied())
+                    .collect(),
+            },
         };
         Frame::new(rows.len(), self.features.iter().map(pick).collect())
     }
@@ -108,8 +115,9 @@ impl Reading {
             });
         }
         let empty = |column: &ColumnSpec| match column.kind {
-            ColumnKind::Number => Column::F64(Vec::new()),
             ColumnKind::Category => Column::Code(Vec::new()),
+            // The streams have no vectors.
+            ColumnKind::Number | ColumnKind::Vector { .. } => Column::F64(Vec::new()),
         };
         Self {
             places,
@@ -141,7 +149,9 @@ impl Reading {
                         codes.push(dictionary.map_or(MISSING, |dictionary| dictionary.intern(cell)));
                     }
                     Column::F64(values) => values.push(if cell.is_empty() { f64::NAN } else { number(cell)? }),
-                    Column::F32(_) => return Err("columns are of double precision".to_owned()),
+                    Column::F32(_) | Column::Vector { .. } => {
+                        return Err("columns are of double precision".to_owned());
+                    }
                 },
             }
         }

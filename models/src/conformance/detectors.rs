@@ -2,7 +2,9 @@
 
 use super::world::try_section;
 use super::{Property, all_hold, are_documented};
-use crate::contracts::{BuildContext, DriftStatus, FeatureDetector, Kind, StreamDetector, Task, Verdict};
+use crate::contracts::{
+    BuildContext, DriftStatus, FeatureDetector, FeatureVerdict, Kind, StreamDetector, Task, Verdict,
+};
 use crate::detectors::memory::{Memory, snapshot, survives_damage};
 use crate::detectors::{DETECTORS, Detector};
 use crate::frame::{Column, ColumnKind, ColumnSpec, Frame, MISSING};
@@ -17,7 +19,12 @@ fn columns() -> Vec<ColumnSpec> {
         name: name.to_owned(),
         kind,
     };
-    vec![spec("x", ColumnKind::Number), spec("c", ColumnKind::Category)]
+    let vectors = ColumnKind::Vector { width: 2 };
+    vec![
+        spec("x", ColumnKind::Number),
+        spec("c", ColumnKind::Category),
+        spec("v", vectors),
+    ]
 }
 
 /// A detector as its example configures it, or as nothing does.
@@ -229,6 +236,7 @@ enum Shift {
     None,
     Numbers,
     Categories,
+    Vectors,
     Missing,
     Constant,
     Wild,
@@ -251,9 +259,20 @@ fn frame(from: u64, count: usize, shift: Shift) -> Frame {
         Shift::Wild => u32::MAX - (row % 5) as u32,
         _ => (4.0 * draw(row, 2)) as u32,
     });
+    let vector = |row: usize| match shift {
+        Shift::Vectors => [draw(row, 5), draw(row, 6) + 2.0],
+        Shift::Missing if draw(row, 7) < 0.8 => [0.5, f64::NAN],
+        Shift::Constant => [0.7, -0.7],
+        Shift::Wild => [EXTREMES[row % EXTREMES.len()], 0.0],
+        _ => [draw(row, 5), draw(row, 6)],
+    };
+    let vectors = Column::Vector {
+        width: 2,
+        values: (0..count).flat_map(vector).map(|value| value as f32).collect(),
+    };
     Frame::new(
         count,
-        vec![Column::F64(numbers.collect()), Column::Code(codes.collect())],
+        vec![Column::F64(numbers.collect()), Column::Code(codes.collect()), vectors],
     )
 }
 
@@ -268,10 +287,10 @@ fn feed(detector: &mut dyn FeatureDetector, from: u64, shift: Shift) -> u64 {
     row
 }
 
-/// Whether any verdict on a feature is drift.
-fn drifts(detector: &mut dyn FeatureDetector, feature: &str) -> bool {
-    let verdicts = detector.test();
-    let mut of_feature = verdicts.iter().filter(|found| found.feature == feature);
+/// Whether any verdict on a feature, or on anything of it, is drift.
+fn drifts(verdicts: &[FeatureVerdict], feature: &str) -> bool {
+    let is_of = |found: &&FeatureVerdict| found.feature.split('[').next() == Some(feature);
+    let mut of_feature = verdicts.iter().filter(is_of);
     of_feature.any(|found| found.verdict.status == DriftStatus::Drift)
 }
 
@@ -311,23 +330,21 @@ const FEATURES: &[Property<Case>] = &[
         for (shift, changed) in [
             (Shift::Numbers, &["x"][..]),
             (Shift::Categories, &["c"]),
-            (Shift::Missing, &["x", "c"]),
+            (Shift::Vectors, &["v"]),
+            (Shift::Missing, &["x", "c", "v"]),
         ] {
             let mut detector = case.features();
             let mut row = feed(detector.as_mut(), 0, Shift::None);
-            assert!(!drifts(detector.as_mut(), "x"));
+            assert!(!drifts(&detector.test(), "x"));
             for _ in 0..8 {
                 row = feed(detector.as_mut(), row, shift);
                 detector.test();
             }
             row = feed(detector.as_mut(), row, shift);
             let verdicts = detector.test();
-            for feature in ["x", "c"] {
-                let found = verdicts
-                    .iter()
-                    .any(|found| found.feature == feature && found.verdict.status == DriftStatus::Drift);
+            for feature in ["x", "c", "v"] {
                 assert_eq!(
-                    found,
+                    drifts(&verdicts, feature),
                     changed.contains(&feature),
                     "{feature}: {verdicts:?}, seed {SEED}"
                 );
@@ -335,7 +352,11 @@ const FEATURES: &[Property<Case>] = &[
             // What is recent becomes the reference: the changed world is the ordinary one.
             detector.rebase();
             feed(detector.as_mut(), row, shift);
-            assert!(!drifts(detector.as_mut(), "x") && !drifts(detector.as_mut(), "c"));
+            let verdicts = detector.test();
+            assert!(
+                !["x", "c", "v"].iter().any(|feature| drifts(&verdicts, feature)),
+                "{verdicts:?}"
+            );
         }
     }),
     ("no verdict is ever NaN", |case| {

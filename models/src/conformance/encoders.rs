@@ -2,7 +2,7 @@
 
 use driftmill_config::Document;
 
-use super::world::{SCALED, World, columns, same, with_section, world};
+use super::world::{SCALED, VECTORS, World, columns, same, vectors, with_section, world};
 use super::{Property, all_hold, are_documented};
 use crate::codec::Reader;
 use crate::contracts::{Encoder, EncoderKind, Input};
@@ -17,6 +17,8 @@ const VARIANTS: &[(&str, &str)] = &[
     ("none", "missing = 'constant'\nconstant = -1.0"),
     ("frequency", "categories_max = 5\nmissing = 'zero'"),
     ("target", "categories_max = 5\nclasses = 2\nsmoothing_rows = 0.0"),
+    ("vector", ""),
+    ("vector", "scale = 'none'\nmissing = 'keep'"),
     ("time-parts", "form = 'number'\nunit = 'seconds'\nmissing = 'keep'"),
 ];
 
@@ -31,12 +33,16 @@ struct Case {
 
 impl Case {
     fn new(kind: &'static dyn EncoderKind, settings: &'static str) -> Self {
-        // Columns 0 and 4: numbers with extremes, 40 categories.
-        let column = if kind.column_kind() == ColumnKind::Number { 0 } else { 4 };
+        // Numbers with extremes, 40 categories, vectors with extremes.
+        let (world, column) = match kind.column_kind() {
+            ColumnKind::Number => (world(700, 1), 0),
+            ColumnKind::Category => (world(700, 1), 4),
+            ColumnKind::Vector { .. } => (vectors(&world(700, 1)), 6),
+        };
         Self {
             kind,
             settings,
-            world: world(700, 1),
+            world,
             column,
         }
     }
@@ -44,7 +50,10 @@ impl Case {
     fn build(&self) -> Box<dyn Encoder> {
         let spec = ColumnSpec {
             name: "c".to_owned(),
-            kind: self.kind.column_kind(),
+            kind: match self.kind.column_kind() {
+                ColumnKind::Vector { .. } => VECTORS,
+                kind => kind,
+            },
         };
         with_section(self.settings, |section, problems| {
             self.kind.build(&spec, section, 5, problems)
@@ -85,16 +94,16 @@ const PROPERTIES: &[Property<Case>] = &[
     }),
     ("its numbers are what it says of them", |case| {
         let encoder = case.fitted(300);
-        let other = Column::F64(vec![1.0; 700]);
-        let kinds_swapped = ColumnView {
-            values: if case.column == 0 {
-                &case.world.frame.columns()[4]
-            } else {
-                &other
-            },
-            dictionary: None,
+        let numbers = Column::F64(vec![1.0; 700]);
+        let wide = Column::Vector {
+            width: 9,
+            values: vec![1.0; 6_300],
         };
-        for view in [case.view(), kinds_swapped] {
+        let others = [&numbers, &wide, &case.world.frame.columns()[4]].map(|values| ColumnView {
+            values,
+            dictionary: None,
+        });
+        for view in others.into_iter().chain([case.view()]) {
             for row in encoded(encoder.as_ref(), view, 0..700).chunks(encoder.width()) {
                 for (place, number) in row.iter().enumerate() {
                     if number.is_nan() && encoder.keeps_missing() {
@@ -264,6 +273,10 @@ fn encoders_fit_their_columns_or_are_refused_at_their_place() {
         (
             &SCALED.replace("'none'", "'one-hot'"),
             "column `hour` holds numbers, and `one-hot` encodes text",
+        ),
+        (
+            &SCALED.replace("'none'", "'vector'"),
+            "column `hour` holds numbers, and `vector` encodes vectors",
         ),
     ];
     for (text, expected) in refusals {

@@ -13,6 +13,7 @@ mod metrics;
 pub(crate) mod plain;
 mod scorers;
 mod toys;
+mod vectors;
 pub(crate) mod world;
 
 use std::collections::BTreeSet;

@@ -118,6 +118,35 @@ pub(super) fn world_of(task: Task, rows: usize, seed: u64) -> World {
     }
 }
 
+/// The kind of the vectors of [`vectors`].
+pub(super) const VECTORS: ColumnKind = ColumnKind::Vector { width: 5 };
+
+/// The same rows with a further column of vectors: their second number tells the label, the third never changes, and
+/// some have a hole, an infinite or an enormous number, or are not there at all.
+pub(super) fn vectors(world: &World) -> World {
+    let mut random = Pcg64::seed_from_u64(3);
+    let mut values = Vec::new();
+    for (row, label) in world.labels.iter().enumerate() {
+        let mut noise = || uniform(&mut random) as f32;
+        let mut vector = [noise(), *label as f32 + noise(), 2.5, 1e-3 * noise(), noise()];
+        match row % 97 {
+            45 => vector = [f32::NAN; 5],
+            46 => vector[4] = f32::NAN,
+            47 => vector[0] = f32::NEG_INFINITY,
+            48 => vector[3] = f32::MAX,
+            49 => vector = [0.0; 5],
+            _ => {}
+        }
+        values.extend(vector);
+    }
+    let column = Column::Vector { width: 5, values };
+    let columns = world.frame.columns().iter().cloned().chain([column]);
+    World {
+        frame: Frame::new(world.frame.rows(), columns.collect()),
+        ..world.clone()
+    }
+}
+
 /// Random rows of a binary task.
 pub(super) fn world(rows: usize, seed: u64) -> World {
     world_of(Task::Binary, rows, seed)
@@ -141,6 +170,12 @@ pub(super) fn hostile(world: &World) -> Vec<World> {
         Column::F64(values) => Column::F64((0..values.len()).map(|row| extremes[row % 8]).collect()),
         Column::F32(values) => Column::F32((0..values.len()).map(|row| extremes[row % 8] as f32).collect()),
         Column::Code(codes) => Column::Code((0..codes.len() as u32).map(|row| u32::MAX - row % 50).collect()),
+        Column::Vector { width, values } => Column::Vector {
+            width: *width,
+            values: (0..values.len())
+                .map(|place| extremes[place / width % 8] as f32)
+                .collect(),
+        },
     };
     let frames = [
         Frame::new(rows, world.frame.columns().iter().map(wild).collect()),

@@ -10,6 +10,7 @@ pub mod ks;
 pub(crate) mod memory;
 pub mod monitor;
 mod rows;
+mod series;
 pub mod shares;
 
 use crate::contracts::{FeatureDetector, Kind, StreamDetector};

@@ -1,7 +1,8 @@
 //! Watches features: compares the last rows with a reference, feature by feature.
 //!
 //! Numbers are compared by the Kolmogorov–Smirnov distance ([`super::ks`]), categories by their shares, and for
-//! each feature the share of missing values on its own ([`super::shares`]). The p-values account for rows that
+//! each feature the share of missing values on its own ([`super::shares`]). A vector is watched as several series of
+//! numbers, whose values are tested one by one (`series.rs`). The p-values account for rows that
 //! are correlated in time ([`super::calibrate`]); over all of them the false discovery rate is held
 //! ([`super::fdr`]), so that without a change a whole test raises a false alarm at the rate that was asked for.
 //! Drift needs an effect besides.
@@ -13,12 +14,13 @@ use driftmill_config::{Component, Field, Kind as Holds, Need, Problems, Section}
 use super::Detector;
 use super::calibrate::{Calibration, Resampling, calibrate};
 use super::rows::Rows;
+use super::series::{Series, series};
 use super::shares::{self, ShareTest};
 use super::{fdr, ks};
 use crate::codec::{CodecError, Put, Reader};
 pub use crate::contracts::{Aspect, FeatureVerdict};
 use crate::contracts::{BuildContext, DriftStatus, FeatureDetector, Kind, Verdict};
-use crate::frame::{Column, ColumnKind, ColumnSpec, Frame, MISSING};
+use crate::frame::{ColumnSpec, Frame};
 use crate::state::{ChunkSource, ChunkVisitor, State, StateError, open};
 
 /// Rows with a value below which a feature is not tested.
@@ -76,7 +78,7 @@ enum Values {
 /// The monitor. Its memory is bounded by the rows of reference and window.
 #[derive(Debug, Clone)]
 pub struct Monitor {
-    columns: Vec<ColumnSpec>,
+    series: Vec<Series>,
     params: MonitorParams,
     reference: Rows,
     window: Rows,
@@ -90,11 +92,12 @@ impl Monitor {
     /// Watches `columns`, the columns of every frame that will come.
     #[must_use]
     pub fn new(columns: &[ColumnSpec], params: MonitorParams) -> Self {
+        let series = series(columns);
         Self {
-            columns: columns.to_vec(),
+            reference: Rows::new(series.len(), params.reference_rows.max(1)),
+            window: Rows::new(series.len(), params.window_rows.max(1)),
+            series,
             params,
-            reference: Rows::new(columns.len(), params.reference_rows.max(1)),
-            window: Rows::new(columns.len(), params.window_rows.max(1)),
             prepared: Vec::new(),
             since_test: 0,
             stamp: 0,
@@ -105,21 +108,23 @@ impl Monitor {
 impl FeatureDetector for Monitor {
     /// Takes the rows of a frame: first into the reference until it is full, then into the window.
     fn observe(&mut self, frame: &Frame) {
-        if self.columns.is_empty() {
+        if self.series.is_empty() {
             return;
         }
         self.stamp += 1;
+        let series = &self.series;
         let first = self.reference.room().min(frame.rows());
         if first > 0 {
             self.reference
-                .extend(first, self.stamp, |column, row| value(frame, column, row));
+                .extend(first, self.stamp, |place, row| series[place].value(frame, row));
             self.prepare();
         }
         // Of more rows than the window holds only the last would stay.
         let skip = first.max(frame.rows().saturating_sub(self.params.window_rows.max(1)));
         let count = frame.rows() - skip;
+        let series = &self.series;
         self.window
-            .extend(count, self.stamp, |column, row| value(frame, column, skip + row));
+            .extend(count, self.stamp, |place, row| series[place].value(frame, skip + row));
         self.since_test += (frame.rows() - first) as u64;
     }
 
@@ -134,26 +139,25 @@ impl FeatureDetector for Monitor {
         self.stamp += 1;
         self.since_test = 0;
         let ready = self.reference.is_full() && self.window.is_full();
-        let rate = self.params.false_alarm_rate / (2 * self.columns.len().max(1)) as f64;
-        let mut verdicts = Vec::with_capacity(2 * self.columns.len());
-        for (place, column) in self.columns.iter().enumerate() {
+        let tests = self.series.iter().flat_map(Series::tests).count();
+        let rate = self.params.false_alarm_rate / tests.max(1) as f64;
+        let mut verdicts = Vec::with_capacity(tests);
+        for (place, series) in self.series.iter().enumerate() {
             let [values, missing] = match self.prepared.get(place).filter(|_| ready) {
                 Some(prepared) => self.compare(prepared, &self.window.ordered(place), rate),
                 None => [None, None],
             };
-            verdicts.push(self.verdict(column, Aspect::Values, values));
-            verdicts.push(self.verdict(column, Aspect::Missing, missing));
+            let found = |aspect| if aspect == Aspect::Values { values } else { missing };
+            let tests = series.tests();
+            verdicts.extend(tests.map(|(aspect, name)| self.verdict(name, aspect, found(aspect))));
         }
         self.adjust(&mut verdicts);
         verdicts
     }
 
     fn untested(&self) -> Vec<FeatureVerdict> {
-        let aspects = [Aspect::Values, Aspect::Missing];
-        self.columns
-            .iter()
-            .flat_map(|column| aspects.map(|aspect| self.verdict(column, aspect, None)))
-            .collect()
+        let tests = self.series.iter().flat_map(Series::tests);
+        tests.map(|(aspect, name)| self.verdict(name, aspect, None)).collect()
     }
 
     /// The window becomes the reference; it goes on filling until it is full, then the window fills anew.
@@ -175,20 +179,20 @@ impl Monitor {
     fn prepare(&mut self) {
         self.prepared.clear();
         if self.reference.is_full() {
-            let columns = self.columns.iter().enumerate();
-            self.prepared = columns
-                .map(|(place, column)| self.prepare_column(place, column.kind))
+            let series = self.series.iter().enumerate();
+            self.prepared = series
+                .map(|(place, series)| self.prepare_series(place, series.is_numeric()))
                 .collect();
         }
     }
 
-    fn prepare_column(&self, place: usize, kind: ColumnKind) -> Prepared {
+    fn prepare_series(&self, place: usize, is_numeric: bool) -> Prepared {
         let rows = self.reference.ordered(place);
         let block = self.params.block_rows;
         let absent: Vec<usize> = rows.iter().map(|value| usize::from(value.is_nan())).collect();
         let mut present: Vec<f64> = rows.into_iter().filter(|value| !value.is_nan()).collect();
-        let values = match kind {
-            ColumnKind::Number => {
+        let values = match is_numeric {
+            true => {
                 let resampling = Resampling {
                     window: self.params.window_rows,
                     block,
@@ -205,7 +209,7 @@ impl Monitor {
                     calibration: calibration.unwrap_or(Calibration::INDEPENDENT),
                 }
             }
-            ColumnKind::Category => {
+            false => {
                 let counts = count(&present);
                 let codes: Vec<u64> = counts.keys().copied().collect();
                 let places: Vec<usize> = present
@@ -247,7 +251,7 @@ impl Monitor {
         ]
     }
 
-    fn verdict(&self, column: &ColumnSpec, aspect: Aspect, test: Option<ShareTest>) -> FeatureVerdict {
+    fn verdict(&self, feature: &str, aspect: Aspect, test: Option<ShareTest>) -> FeatureVerdict {
         let rows = self.window.len() as u64;
         let (status, test) = match test {
             Some(test) => (DriftStatus::Stable, test),
@@ -262,7 +266,7 @@ impl Monitor {
             }
         };
         FeatureVerdict {
-            feature: column.name.clone(),
+            feature: feature.to_owned(),
             aspect,
             verdict: Verdict {
                 status,
@@ -299,19 +303,6 @@ impl Monitor {
         let head = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
         reader.finish()?;
         Ok(head)
-    }
-}
-
-/// A value as it is kept: a number, or the code of a category; NaN when it is missing.
-fn value(frame: &Frame, column: usize, row: usize) -> f64 {
-    match frame.columns().get(column) {
-        Some(Column::F64(values)) => values.get(row).copied().unwrap_or(f64::NAN),
-        Some(Column::F32(values)) => values.get(row).map_or(f64::NAN, |&value| f64::from(value)),
-        Some(Column::Code(codes)) => codes
-            .get(row)
-            .filter(|&&code| code != MISSING)
-            .map_or(f64::NAN, |&code| f64::from(code)),
-        None => f64::NAN,
     }
 }
 
@@ -387,7 +378,9 @@ impl Component for KsKind {
 
     fn summary(&self) -> &'static str {
         "Compares the last rows of every feature with a reference: Kolmogorov–Smirnov on numbers, chi-squared on \
-         categories, and the share of missing values, with the false discovery rate held over all of them."
+         categories, and the share of missing values, with the false discovery rate held over all of them. A vector is \
+         watched by its numbers, `name[0]` and so on; one of more than 8 by its projections onto 8 fixed directions, \
+         `name[direction 0]` and so on, in which a change of few of its numbers is diluted."
     }
 
     fn fields(&self) -> &'static [Field] {
@@ -499,6 +492,7 @@ impl Kind<Detector> for KsKind {
 mod tests {
     use super::*;
     use crate::detectors::memory::{Memory, snapshot, survives_damage};
+    use crate::frame::{Column, ColumnKind};
     use rand_pcg::Pcg64Mcg;
     use rand_pcg::rand_core::{Rng, SeedableRng};
 
@@ -592,6 +586,41 @@ mod tests {
                 assert!(v.verdict.score > v.verdict.threshold && v.p_adjusted <= 0.01, "{v:?}");
             }
             assert!(!monitor.is_due(), "a test uses its rows up");
+        }
+    }
+
+    #[test]
+    fn a_wide_vector_that_keeps_its_length_is_watched_in_several_directions() {
+        /// Vectors of 384 numbers and length 1, moved all in one direction by `shift` of their spread.
+        fn vectors(rng: &mut Pcg64Mcg, rows: usize, shift: f64) -> Frame {
+            let mut values = Vec::new();
+            for _ in 0..rows {
+                let one =
+                    |place: usize| uniform(rng) - 0.5 + shift * 0.29 * if place.is_multiple_of(3) { 1.0 } else { -1.0 };
+                let vector: Vec<f64> = (0..384).map(one).collect();
+                let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+                values.extend(vector.iter().map(|value| (value / length) as f32));
+            }
+            Frame::new(rows, vec![Column::Vector { width: 384, values }])
+        }
+        let column = ColumnSpec {
+            name: "v".to_owned(),
+            kind: ColumnKind::Vector { width: 384 },
+        };
+        for (shift, is_found) in [(0.0, false), (0.5, true)] {
+            let mut rng = Pcg64Mcg::seed_from_u64(26);
+            let mut monitor = Monitor::new(std::slice::from_ref(&column), PARAMS);
+            monitor.observe(&vectors(&mut rng, 3_000, 0.0));
+            monitor.observe(&vectors(&mut rng, 1_000, shift));
+            let verdicts = monitor.test();
+            assert_eq!(verdicts.len(), 9);
+            let found = drifted(&verdicts);
+            assert_eq!(!found.is_empty(), is_found, "shift {shift}, seed 26: {verdicts:?}");
+            assert!(
+                found
+                    .iter()
+                    .all(|(name, aspect)| name.starts_with("v[direction") && *aspect == Aspect::Values)
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use driftmill_config::{Problems, Section, find as find_component};
 use super::none::AsIs;
 use super::one_hot::OneHot;
 use super::standardise::Running;
+use super::vector::Vectors;
 use super::{ENCODERS, find};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::{Encoder, Form, Input, Labels, Task};
@@ -50,7 +51,7 @@ impl Clone for ColumnsEncoder {
 
 impl ColumnsEncoder {
     /// Builds the encoders of `columns` (the features only) from `[features.columns]`, in which each has a table or
-    /// none. A column of numbers without `encode` is standardised; one of categories must say how.
+    /// none. A column of numbers or vectors without `encode` is standardised; one of categories must say how.
     pub fn from_config(
         section: &Section<'_>,
         columns: &[ColumnSpec],
@@ -104,9 +105,11 @@ impl ColumnsEncoder {
         if form == Form::Native {
             let open = encoder.encoders.iter_mut().zip(&*self.columns).zip(&*self.stated);
             for ((encoder, column), _) in open.filter(|(_, stated)| !**stated) {
-                // A column of text always says how it is encoded.
-                if column.kind == ColumnKind::Number {
-                    *encoder = Box::new(AsIs::keeping());
+                match column.kind {
+                    ColumnKind::Number => *encoder = Box::new(AsIs::keeping()),
+                    ColumnKind::Vector { width } => *encoder = Box::new(Vectors::keeping(width)),
+                    // A column of text always says how it is encoded.
+                    ColumnKind::Category => {}
                 }
             }
             encoder.width = encoder.encoders.iter().map(|encoder| encoder.width()).sum();
@@ -129,6 +132,9 @@ impl ColumnsEncoder {
             *encoder = match (code, column.kind) {
                 (Some(codes), ColumnKind::Category) => Box::new(OneHot::new(codes as usize - 1, true, true)),
                 (None, ColumnKind::Number) if encoder.keeps_missing() => Box::new(Running::new(false)),
+                (None, ColumnKind::Vector { width }) if encoder.keeps_missing() => {
+                    Box::new(Vectors::standardised(width))
+                }
                 _ => continue,
             };
         }
@@ -303,10 +309,7 @@ impl ColumnsEncoder {
         out.put_u64(self.columns.len() as u64);
         for (column, encoder) in self.columns.iter().zip(&self.encoders) {
             out.put_str(&column.name);
-            out.put_u8(match column.kind {
-                ColumnKind::Number => 0,
-                ColumnKind::Category => 1,
-            });
+            column.kind.write(out);
             write_encoder(encoder.as_ref(), out);
         }
     }
@@ -322,11 +325,7 @@ impl ColumnsEncoder {
         let mut width = 0;
         for _ in 0..count {
             let name = reader.str()?.to_owned();
-            let kind = match reader.u8()? {
-                0 => ColumnKind::Number,
-                1 => ColumnKind::Category,
-                other => return Err(reader.error(format!("{other} is not a kind of columns"))),
-            };
+            let kind = ColumnKind::read(reader)?;
             columns.push(ColumnSpec { name, kind });
             let encoder = read_encoder(reader)?;
             width += encoder.width();
@@ -344,6 +343,7 @@ fn build(column: &ColumnSpec, section: &Section<'_>, seed: u64, problems: &mut P
     let name = match (section.get::<String>("encode", problems), column.kind) {
         (Some(name), _) => name,
         (None, ColumnKind::Number) => "standardise".to_owned(),
+        (None, ColumnKind::Vector { .. }) => "vector".to_owned(),
         (None, ColumnKind::Category) => {
             let message = format!("column `{}` is text and has no encoder", column.name);
             let help = format!(
@@ -362,11 +362,13 @@ fn build(column: &ColumnSpec, section: &Section<'_>, seed: u64, problems: &mut P
         }
     };
     section.check(kind.fields(), problems);
-    if kind.column_kind() != column.kind {
-        let (is, wants) = match column.kind {
-            ColumnKind::Number => ("numbers", "text"),
-            ColumnKind::Category => ("text", "numbers"),
+    if !kind.column_kind().is_like(column.kind) {
+        let noun = |kind| match kind {
+            ColumnKind::Number => "numbers",
+            ColumnKind::Category => "text",
+            ColumnKind::Vector { .. } => "vectors",
         };
+        let (is, wants) = (noun(column.kind), noun(kind.column_kind()));
         let message = format!("column `{}` holds {is}, and `{name}` encodes {wants}", column.name);
         problems.push(section.key_span("encode"), message, None);
         return None;
@@ -459,16 +461,17 @@ mod tests {
             spec("y", ColumnKind::Number),
             spec("c", ColumnKind::Category),
             spec("d", ColumnKind::Category),
+            spec("v", ColumnKind::Vector { width: 3 }),
         ];
-        let text = "x = { encode = 'none', missing = 'keep' }\nc = { encode = 'ordinal', categories_max = 3 }\n\
+        let text = "v = { encode = 'vector', missing = 'keep' }\nx = { encode = 'none', missing = 'keep' }\nc = { encode = 'ordinal', categories_max = 3 }\n\
                     d = { encode = 'hash', buckets = 8 }";
         let encoder = with_section(text, |section, problems| {
             ColumnsEncoder::from_config(section, &columns, 1, problems)
         });
-        assert_eq!(encoder.columns_unlike(Form::Scaled).count(), 2);
+        assert_eq!(encoder.columns_unlike(Form::Scaled).count(), 3);
         let spread = encoder.spread().unwrap();
         assert_eq!(spread.columns_unlike(Form::Scaled).count(), 0);
         // Three categories, all others, a missing one.
-        assert_eq!(spread.width(), 1 + 1 + 5 + 8);
+        assert_eq!(spread.width(), 1 + 1 + 5 + 8 + 3);
     }
 }

@@ -12,6 +12,7 @@ mod seen;
 mod standardise;
 mod target;
 mod time_parts;
+mod vector;
 
 use std::ops::Range;
 
@@ -32,6 +33,7 @@ pub const ENCODERS: &[&dyn EncoderKind] = &[
     &ordinal::OrdinalKind,
     &frequency::FrequencyKind,
     &target::TargetKind,
+    &vector::VectorKind,
     &none::NoneKind,
 ];
 
@@ -46,7 +48,9 @@ pub(crate) const ENCODE: Field = Field {
     name: "encode",
     // Not a list of the names: they stand in `ENCODERS`, and nowhere a second time.
     kind: Kind::String,
-    need: Need::Optional("`standardise` for numbers; a column of text must say how it is encoded"),
+    need: Need::Optional(
+        "`standardise` for numbers, `vector` for vectors; a column of text must say how it is encoded",
+    ),
     doc: "How the column becomes numbers: the name of an encoder.",
 };
 

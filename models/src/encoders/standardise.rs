@@ -66,19 +66,8 @@ impl EncoderKind for Standardise {
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Box<dyn Encoder>, CodecError> {
         let indicator = reader.flag()?;
-        let (count, mean, squares) = (reader.u64()?, reader.finite()?, reader.finite()?);
-        if squares < 0.0 {
-            return Err(reader.error("a sum of squares is negative"));
-        }
-        let mut running = Running {
-            indicator,
-            count,
-            mean,
-            squares,
-            scale: 0.0,
-        };
-        running.rescale();
-        Ok(Box::new(running))
+        let count = reader.u64()?;
+        Ok(Box::new(Running::read_moments(reader, indicator, count)?))
     }
 }
 
@@ -106,16 +95,44 @@ impl Running {
         }
     }
 
+    /// Numbers seen.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Reads mean and squared deviations of `count` numbers, as [`Running::write_moments`] wrote them.
+    pub(super) fn read_moments(reader: &mut Reader<'_>, indicator: bool, count: u64) -> Result<Self, CodecError> {
+        let (mean, squares) = (reader.finite()?, reader.finite()?);
+        if squares < 0.0 {
+            return Err(reader.error("a sum of squares is negative"));
+        }
+        let mut running = Self {
+            indicator,
+            count,
+            mean,
+            squares,
+            scale: 0.0,
+        };
+        running.rescale();
+        Ok(running)
+    }
+
+    /// Appends mean and squared deviations.
+    pub(super) fn write_moments(&self, out: &mut Vec<u8>) {
+        out.put_f64(self.mean);
+        out.put_f64(self.squares);
+    }
+
     /// The number that a finite value becomes.
     #[inline]
-    fn scaled(&self, value: f64) -> f64 {
+    pub(super) fn scaled(&self, value: f64) -> f64 {
         let value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
         ((value - self.mean) * self.scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
     }
 
     /// Learns from a finite value.
     #[inline]
-    fn take(&mut self, value: f64) {
+    pub(super) fn take(&mut self, value: f64) {
         let mut value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
         // What is clearly near needs no bounds, which would have to wait for the root of the variance: a branch that is
         // foreseen does not.
@@ -201,8 +218,7 @@ impl Encoder for Running {
     fn write(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.indicator));
         out.put_u64(self.count);
-        out.put_f64(self.mean);
-        out.put_f64(self.squares);
+        self.write_moments(out);
     }
 
     fn copy(&self) -> Box<dyn Encoder> {

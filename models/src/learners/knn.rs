@@ -150,8 +150,8 @@ fn bytes_of(window: u64, encoder: &ColumnsEncoder) -> usize {
     size_of::<Knn>() + segments * segment + rows + Blocks::bytes_max(width) + encoder.bytes_max()
 }
 
-/// What the inputs are to a distance before the first row. Only the number of a column of numbers is ever scaled: where
-/// it is missing and what stands for a category are 0 or 1.
+/// What the inputs are to a distance before the first row. Only numbers, also those of vectors, are ever scaled: where
+/// they are missing and what stands for a category are 0 or 1.
 fn axes_of(encoder: &ColumnsEncoder, is_scaled: bool) -> Vec<Axis> {
     let mut axes: Vec<Axis> = encoder
         .inputs()
@@ -163,8 +163,14 @@ fn axes_of(encoder: &ColumnsEncoder, is_scaled: bool) -> Vec<Axis> {
         })
         .collect();
     let columns = encoder.columns().iter().zip(encoder.places());
-    for (_, places) in columns.filter(|(column, _)| column.kind == ColumnKind::Number) {
-        if let Some(axis) = axes[places].first_mut().filter(|axis| is_scaled && !axis.is_category) {
+    for (column, places) in columns {
+        let numbers = match column.kind {
+            ColumnKind::Number => 1,
+            ColumnKind::Vector { width } => width as usize,
+            ColumnKind::Category => 0,
+        };
+        let axes = axes[places].iter_mut().take(numbers);
+        for axis in axes.filter(|axis| is_scaled && !axis.is_category) {
             (axis.scale, axis.far) = (0.0, DEVIATIONS_MAX);
         }
     }

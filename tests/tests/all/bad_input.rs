@@ -64,6 +64,7 @@ fn fields(id: i64) -> Vec<(&'static str, String)> {
         ("flag", (id % 2 == 0).to_string()),
         ("note", "\"-\"".to_owned()),
         ("spare", "1.5".to_owned()),
+        ("place", format!("[{x},{},0.5]", -x / 3.0)),
     ]
 }
 
@@ -225,6 +226,40 @@ fn values() -> Vec<Odd> {
         value("a zero byte in a string", "note", "\"\\u0000\"", Predicted),
         value("an integer for a float", "x", "1", Predicted),
         value("a time as text", "at", "\"2023-11-14T22:13:20.5+01:00\"", Predicted),
+        value("no vector", "place", "null", Predicted),
+        value("whole numbers in a vector", "place", "[ 1, 2, 3 ]", Predicted),
+        value(
+            "a vector too short",
+            "place",
+            "[1,2]",
+            Dead("type", "an array of 2 values"),
+        ),
+        value(
+            "a vector too long",
+            "place",
+            "[1,2,3,4]",
+            Dead("type", "expected float32[3]"),
+        ),
+        value(
+            "null in a vector",
+            "place",
+            "[1,2,null]",
+            Dead("type", "`place`: at place 2 of the array: found null"),
+        ),
+        value(
+            "text in a vector",
+            "place",
+            "[1,\"2\",3]",
+            Dead("type", "the string \"2\""),
+        ),
+        value("NaN in a vector", "place", "[1,NaN,3]", Dead("syntax", "")),
+        value(
+            "too large for a vector",
+            "place",
+            "[1,2,4e38]",
+            Dead("range", "float32"),
+        ),
+        value("a number for a vector", "place", "5", Dead("type", "float32[3]")),
         value("a time of no form", "at", "\"yesterday\"", Dead("type", "`at`")),
         value("month 13", "at", "\"2023-13-01T00:00:00Z\"", Dead("range", "`at`")),
     ]
@@ -338,13 +373,14 @@ kind  = "string"
 flag  = "bool"
 note  = "string"
 spare = "float64"
+place = "float32[3]"
 
 [epoch]
 rows_max = 200
 
 [features]
 sql = """
-  SELECT id, at, x, n, 100 / w AS share, CAST(code AS INT) AS code, kind, flag, note
+  SELECT id, at, x, n, 100 / w AS share, CAST(code AS INT) AS code, kind, flag, note, place
   FROM source
   WHERE id % 10 <> 0
 """
@@ -379,6 +415,10 @@ fn model(config: &str) -> Vec<u8> {
         columns.push(match spec.kind {
             ColumnKind::Number => Column::F64(vec![index as f64 - 2.0, index as f64 + 3.0]),
             ColumnKind::Category => Column::Code(vec![driftmill::models::frame::MISSING; 2]),
+            ColumnKind::Vector { width } => Column::Vector {
+                width: width as usize,
+                values: (0..2 * width).map(|place| place as f32).collect(),
+            },
         });
     }
     let frame = Frame::new(2, columns);
