@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The format of manifests that this version writes, and the only one it reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Letters of a BLAKE3 hash in hex.
 const HASH: usize = 64;
 

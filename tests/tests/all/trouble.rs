@@ -516,11 +516,11 @@ fn a_mistake_in_the_configuration_is_shown_at_its_place() {
         "x  = \"float64\"",
         "x  = \"double\"",
         &expect![[r#"
-        p.toml:13:6  unknown type `double`; did you mean `float64`?
-           13 | x  = "double"
-              |      ^^^^^^^^
-              = the types are string, bool, int64, int32, float64, float32, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns], date32
-    "#]],
+            p.toml:13:6  unknown type `double`; did you mean `float64`?
+               13 | x  = "double"
+                  |      ^^^^^^^^
+                  = the types are string, bool, int64, int32, float64, float32, timestamp[s], timestamp[ms], timestamp[us], timestamp[ns], date32, and float32[N] for vectors of N numbers
+        "#]],
     );
     mistake(
         "\nname      = \"p\"",

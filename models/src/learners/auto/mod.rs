@@ -63,7 +63,7 @@ impl Component for AutoKind {
     }
 
     fn summary(&self) -> &'static str {
-        "Several learners side by side (linear, Bayes, trees, forests, neighbours, the last label), combined by how well \
+        "Several learners side by side (linear, Bayes, trees, forests, boosted trees, neighbours, the last label), combined by how well \
          each has predicted lately: at least about as good as the best of them on every stream, without tuning. Those \
          that the others can do without rest, and are tried again. Binary, multiclass and regression tasks; a member that \
          cannot learn the task or take the columns is left out."
@@ -77,7 +77,7 @@ impl Component for AutoKind {
                 kind: Kind::Strings,
                 need: Need::Optional("all"),
                 doc: "Which may be members: `sgd`, `naive-bayes`, `hoeffding-adaptive-tree`, `leveraging-bagging`, \
-                      `adaptive-random-forest`, `knn-250`, `knn-500`, `knn-1000`, `knn-2000` (each with so many rows in \
+                      `adaptive-random-forest`, `streaming-gradient-boosting`, `knn-250`, `knn-500`, `knn-1000`, `knn-2000` (each with so many rows in \
                       its window), `no-change`.",
             },
             Field {

@@ -29,12 +29,6 @@ macro_rules! always {
     };
 }
 
-/// Whether someone may be a member for a task that its learner knows: a forest of values is not, until it is measured among
-/// the others.
-fn is_measured(candidate: &Candidate, task: Task) -> bool {
-    task != Task::Regression || candidate.name != "adaptive-random-forest"
-}
-
 /// All of them, in the order in which they stand in a model.
 ///
 /// Families that err in different ways: linear, Bayes, a tree, two ensembles of trees, boosted trees, neighbours in windows each twice
@@ -178,10 +172,6 @@ pub(super) fn gather(names: &[String], memory_max: usize, context: &LearnerConte
     for (index, candidate) in chosen {
         let mut own = context.member(index, 1);
         own.memory_max = memory_max / parts.max(1) * candidate.memory;
-        if !is_measured(candidate, context.task) {
-            refused = refused.or(Some(format!("{}: it is no member for values", candidate.name)));
-            continue;
-        }
         match build(candidate, &own).or_else(|why| build_spread(candidate, &own).ok_or(why)) {
             Ok(learner) => members.push(Member {
                 candidate,
