@@ -34,7 +34,7 @@ HOW_TO_READ = {
     "dev": [*CLASSES_READ, "Quoted figures are of the whole stream, measured elsewhere (benches/learners/quoted.csv)."],
     "unseen": [
         "As above. No constant was chosen on these streams but those of `streaming-gradient-boosting`, which were compared on all",
-        "but led and weather; on generators of River the trees were compared with River's before, and on weather, covtype",
+        "but led; on generators of River the trees were compared with River's before, and on weather, covtype",
         "and sea changes of `auto` were looked at once.",
     ],
     "regression": [

@@ -493,7 +493,7 @@ impl<'d> Read<'_, 'd> {
             },
             "spike" => {
                 let by = match section.has("by") {
-                    true => Some(self.feature(section, "by", problems)?),
+                    true => Some(self.category(section, "by", problems)?),
                     false => None,
                 };
                 Rule::Spike {
@@ -509,6 +509,16 @@ impl<'d> Read<'_, 'd> {
                 max: section.get_or("max", f64::INFINITY, problems),
             },
         })
+    }
+
+    /// Position among the features of the column of categories that `key` names.
+    fn category(&self, section: &Section<'_>, key: &str, problems: &mut Problems) -> Option<usize> {
+        let column = self.feature(section, key, problems)?;
+        let kind = self.columns.specs[column].kind;
+        if kind != ColumnKind::Category {
+            problems.push(section.key_span(key), format!("`{key}` is for columns of text"), None);
+        }
+        (kind == ColumnKind::Category).then_some(column)
     }
 
     /// Position among the features of the column that `key` names.

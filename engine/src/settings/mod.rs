@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use driftmill_config::{ByteSize, Document, Field, Problems, Section, find};
 use driftmill_connectors::{
     Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, codec_tables, open_codec,
@@ -27,6 +27,9 @@ pub use learn::{Action, DriftSettings, GateSettings, LabelSettings, LabelsFrom, 
 pub use lines::{LearnerSpec, Line, Lines, OnlineSettings};
 
 use crate::transform::Transform;
+
+/// Bytes that the vectors of an epoch may take.
+const VECTORS_MAX: usize = 1 << 30;
 
 /// A pipeline, checked.
 pub struct Settings {
@@ -235,7 +238,7 @@ impl Reader<'_> {
             source_section,
             features,
             sink_section,
-            epoch,
+            epoch_section,
             model_section,
             snapshot,
             registry,
@@ -250,12 +253,15 @@ impl Reader<'_> {
         let sink = pipeline
             .as_ref()
             .and_then(|p| self.sink(&sink_section, &source_section, p));
-        let epoch = self.epoch(&epoch);
+        let epoch = self.epoch(&epoch_section);
         let model = model_section
             .is_present()
             .then(|| self.model(&model_section, &source_section));
         let seed = pipeline.as_ref().map_or(0, |pipeline| pipeline.seed);
         let plan = self.plan(&source_section, &features, &sink_section, model, seed, sink.as_deref());
+        if let Some(plan) = &plan {
+            self.check_vectors(&epoch_section, &plan.schema, epoch.rows_max);
+        }
         let labels = learn::Read::source(&root, name, self.problems);
         if let (Some(labels), Some(source)) = (&labels, &source) {
             self.check_topics(&root, labels.topics(), source.topics());
@@ -537,6 +543,20 @@ impl Reader<'_> {
         );
         limit("event_span_max", bounds.event_span_max_ms >= 1, "at least 1 ms");
         bounds
+    }
+
+    /// A row takes the memory of its vectors also where the record has none: the bytes of a record do not bound that.
+    fn check_vectors(&mut self, section: &Section<'_>, schema: &SchemaRef, rows_max: usize) {
+        let bytes = |kind: &DataType| match kind {
+            DataType::FixedSizeList(_, width) => size_of::<f32>() * usize::try_from(*width).unwrap_or_default(),
+            _ => 0,
+        };
+        let row: usize = schema.fields().iter().map(|field| bytes(field.data_type())).sum();
+        if row.saturating_mul(rows_max) > VECTORS_MAX {
+            let message = format!("an epoch of {rows_max} rows may hold more than 1 GiB of vectors, {row} bytes a row");
+            let help = format!("set `rows_max` to {} or less", VECTORS_MAX / row);
+            self.problems.push(section.key_span("rows_max"), message, Some(help));
+        }
     }
 
     fn listen(&mut self, section: &Section<'_>) -> Option<SocketAddr> {

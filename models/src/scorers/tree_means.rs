@@ -10,6 +10,7 @@ use super::linear::softmax;
 use super::walk::{Kind, Packed, Plain, PlainTree};
 use crate::codec::{CodecError, Put, Reader};
 use crate::contracts::Scorer;
+use crate::encoders::WIDTH_MAX;
 use crate::matrix::Matrix;
 
 /// The name in artifacts.
@@ -50,6 +51,17 @@ impl Node {
     pub(crate) fn children(&self) -> Option<usize> {
         (self.input != LEAF).then_some(self.left as usize)
     }
+}
+
+/// Whether every path ends in a leaf: children stand behind their parent and within the tree.
+fn leads_to_leaves(tree: &[Node], width: usize) -> bool {
+    let leads = |(index, node): (usize, &Node)| match node.children() {
+        None => true,
+        Some(left) => {
+            (node.input as usize) < width && left > index && left + 1 < tree.len() && node.threshold.is_finite()
+        }
+    };
+    !tree.is_empty() && tree.iter().enumerate().all(leads)
 }
 
 /// The place of the node to which a node sends a row, and the input that it asked; none from a leaf.
@@ -152,9 +164,10 @@ impl Tree {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TreeMeans {
     answer: Answer,
+    width: usize,
     trees: Vec<Tree>,
-    /// The same, packed to be walked.
-    walked: Packed,
+    /// The same, packed to be walked; not where they ask more inputs than can be packed.
+    packed: Option<Packed>,
     /// The mean of what the roots hold.
     all: Vec<f64>,
     /// To which the shares of several classes are raised.
@@ -169,6 +182,12 @@ impl TreeMeans {
     /// shares, or too many or few.
     pub(crate) fn new(answer: Answer, width: usize, trees: Vec<Tree>) -> Result<Self, String> {
         let outputs = answer.outputs();
+        if trees.is_empty() || width > WIDTH_MAX {
+            return Err(format!("{} trees over {width} inputs", trees.len()));
+        }
+        if let Some(tree) = trees.iter().position(|tree| !leads_to_leaves(&tree.nodes, width)) {
+            return Err(format!("tree {tree} has a node that leads nowhere"));
+        }
         let is_number = |x: &f64| match answer {
             Answer::Value => x.abs() <= 1e200,
             Answer::Binary | Answer::Classes(_) => (0.0..=1.0).contains(x),
@@ -185,7 +204,7 @@ impl TreeMeans {
         } else {
             1
         };
-        let walked = Packed::new(width, sums, &plain.collect::<Vec<_>>())?;
+        let packed = Packed::new(width, sums, &plain.collect::<Vec<_>>()).ok();
         let mut all = vec![0.0; outputs];
         for tree in &trees {
             let root = tree.values.iter().take(outputs);
@@ -195,8 +214,9 @@ impl TreeMeans {
         }
         Ok(Self {
             answer,
+            width,
             trees,
-            walked,
+            packed,
             all,
             power: 1.0,
         })
@@ -245,6 +265,33 @@ impl TreeMeans {
         }
     }
 
+    /// Appends what is said of one row, tree by tree.
+    fn score_row(&self, row: &[f64], out: &mut Vec<f64>) {
+        let places = self.trees.iter().map(|tree| leaf_of(&tree.nodes, row));
+        match self.answer {
+            Answer::Value | Answer::Binary => {
+                let values = self
+                    .trees
+                    .iter()
+                    .zip(places)
+                    .map(|(tree, place)| tree.values.get(place));
+                out.push(self.mean(values.flatten().fold(0.0, |sum, value| sum + value)));
+            }
+            Answer::Classes(classes) => {
+                let places: Vec<f64> = places.map(|place| place as f64).collect();
+                self.shares(classes, &places, out);
+            }
+        }
+    }
+
+    /// The mean of one number of all trees.
+    fn mean(&self, sum: f64) -> f64 {
+        match self.answer {
+            Answer::Value => sum / self.trees.len() as f64,
+            Answer::Binary | Answer::Classes(_) => self.with_all(sum, self.all.first().copied().unwrap_or_default()),
+        }
+    }
+
     /// The mean share of all trees, and of the one that asks nothing.
     fn with_all(&self, sum: f64, all: f64) -> f64 {
         ((sum + all) / (self.trees.len() as f64 + 1.0)).min(1.0)
@@ -257,7 +304,7 @@ impl Scorer for TreeMeans {
     }
 
     fn width(&self) -> usize {
-        self.walked.width()
+        self.width
     }
 
     fn outputs(&self) -> usize {
@@ -265,19 +312,16 @@ impl Scorer for TreeMeans {
     }
 
     fn score(&self, x: &Matrix, out: &mut Vec<f64>) {
-        let all = self.all.first().copied().unwrap_or_default();
+        let Some(packed) = &self.packed else {
+            return x.iter().for_each(|row| self.score_row(row, out));
+        };
         match self.answer {
-            Answer::Value => {
-                let count = self.trees.len() as f64;
-                self.walked
-                    .sums(x, &[0.0], |sums| out.extend(sums.iter().map(|sum| sum / count)));
-            }
-            Answer::Binary => self.walked.sums(x, &[0.0], |sums| {
-                out.extend(sums.iter().map(|sum| self.with_all(*sum, all)));
+            Answer::Value | Answer::Binary => packed.sums(x, &[0.0], |sums| {
+                out.extend(sums.iter().map(|sum| self.mean(*sum)));
             }),
             Answer::Classes(classes) => {
                 let base = vec![0.0; self.trees.len()];
-                self.walked.sums(x, &base, |places| self.shares(classes, places, out));
+                packed.sums(x, &base, |places| self.shares(classes, places, out));
             }
         }
     }
@@ -290,7 +334,7 @@ impl Scorer for TreeMeans {
         let count = self.trees.len() as f64;
         for row in x.iter() {
             let start = out.len();
-            out.resize(start + self.width(), 0.0);
+            out.resize(start + self.width, 0.0);
             for tree in &self.trees {
                 let mut at = 0;
                 while let Some((next, input)) = tree.nodes.get(at).and_then(|node| step(node, row)) {
@@ -312,7 +356,7 @@ impl Scorer for TreeMeans {
         };
         out.put_u8(kind);
         out.put_u64(classes as u64);
-        out.put_u64(self.width() as u64);
+        out.put_u64(self.width as u64);
         out.put_f64(self.power);
         out.put_u64(self.trees.len() as u64);
         for tree in &self.trees {
@@ -323,7 +367,9 @@ impl Scorer for TreeMeans {
 
     fn bytes(&self) -> usize {
         let of_tree = |tree: &Tree| size_of::<Tree>() + size_of_val(&*tree.nodes) + size_of_val(&*tree.values);
-        size_of::<Self>() + self.walked.bytes() + self.trees.iter().map(of_tree).sum::<usize>()
+        size_of::<Self>()
+            + self.packed.as_ref().map_or(0, Packed::bytes)
+            + self.trees.iter().map(of_tree).sum::<usize>()
     }
 }
 
@@ -418,6 +464,40 @@ mod tests {
             squared.logs_without(&[0.0], |_| false),
             Some(vec![0.75_f64.ln(), 0.25_f64.ln()])
         );
+    }
+
+    #[test]
+    fn trees_that_ask_more_inputs_than_can_be_packed_say_the_same() {
+        let width = 5_000;
+        for (answer, values) in [
+            (Answer::Value, &[0.0, 3.0, 8.0][..]),
+            (Answer::Binary, &[0.25, 0.0, 1.0]),
+            (Answer::Classes(2), &[0.5, 0.5, 1.0, 0.0, 0.0, 1.0]),
+        ] {
+            let stump = |input: usize| Tree {
+                nodes: Box::new([Node::split(input as u32, 0.5, 1), Node::leaf(), Node::leaf()]),
+                values: values.to_vec(),
+            };
+            let many = TreeMeans::new(answer, width, (0..width).map(stump).collect()).unwrap();
+            assert!(many.packed.is_none());
+            // So many inputs are 1, so many trees go right: as many as one tree of each kind would say in this proportion.
+            let mut x = Matrix::new();
+            x.reset(40, width);
+            x.values_mut()
+                .iter_mut()
+                .enumerate()
+                .for_each(|(at, x)| *x = f64::from(u8::from(at % 4 == 0)));
+            let (mut scores, mut few) = (Vec::new(), Vec::new());
+            many.score(&x, &mut scores);
+            let same = TreeMeans::new(answer, width, (0..4_000).map(stump).collect()).unwrap();
+            assert!(same.packed.is_some());
+            same.score(&x, &mut few);
+            let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-3;
+            assert!(scores.len() == few.len() && scores.iter().zip(&few).all(near));
+            let mut alone = Vec::new();
+            x.iter().for_each(|row| same.score_row(row, &mut alone));
+            assert_eq!(alone, few);
+        }
     }
 
     #[test]

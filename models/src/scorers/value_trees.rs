@@ -216,6 +216,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Arc<dyn Scorer>, CodecErro
     }
     let base = reader.f64s()?;
     let leaf = read_rule(reader)?;
+    if base.len() > 1 && matches!(leaf, LeafRule::Linear | LeafRule::Adaptive) {
+        return Err(reader.error("leaves of several values have no linear model"));
+    }
     let (ridge, reach) = (reader.finite()?, reader.finite()?);
     if ridge < 0.0 || reach < 0.0 {
         return Err(reader.error("leaves are not drawn to 0 or bounded by less than nothing"));

@@ -24,6 +24,8 @@ const LANES_MAX: usize = 4_095;
 const NODES_MAX: usize = 1 << 22;
 /// Bytes of keys that are made at a time.
 const KEYS_BYTES: usize = 64 << 10;
+/// Sums that are made at a time.
+const SUMS_MAX: usize = 1 << 16;
 /// The key of a missing number that goes right.
 const MISSING_RIGHT: u16 = u16::MAX;
 
@@ -223,7 +225,8 @@ impl Packed {
     /// leaves in which the row ends, added in the order of the trees.
     pub(crate) fn sums(&self, x: &Matrix, base: &[f64], mut each: impl FnMut(&mut [f64])) {
         let group = self.lanes.len() * SIDE;
-        let block = (KEYS_BYTES / 2 / group.max(1)).clamp(4, 64) * SIDE;
+        let block = (KEYS_BYTES / 2 / group.max(1)).clamp(4, 64);
+        let block = block.min(SUMS_MAX / SIDE / self.outputs.max(1)).max(1) * SIDE;
         let (mut keys, mut sums, mut row) = (Vec::new(), Vec::new(), vec![0.0; self.outputs]);
         for start in (0..x.rows()).step_by(block) {
             let rows = block.min(x.rows() - start);

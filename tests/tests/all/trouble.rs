@@ -523,6 +523,16 @@ fn a_mistake_in_the_configuration_is_shown_at_its_place() {
         "#]],
     );
     mistake(
+        "x  = \"float64\"",
+        "x  = \"float64\"\nv0 = \"float32[4096]\"\nv1 = \"float32[4096]\"\nv2 = \"float32[4096]\"\nv3 = \"float32[4096]\"\nv4 = \"float32[4096]\"\nv5 = \"float32[4096]\"\nv6 = \"float32[4096]\"\nv7 = \"float32[4096]\"\nv8 = \"float32[4096]\"",
+        &expect![[r#"
+            p.toml:24:1  an epoch of 8192 rows may hold more than 1 GiB of vectors, 147456 bytes a row
+               24 | [epoch]
+                  | ^^^^^^^
+                  = set `rows_max` to 7281 or less
+        "#]],
+    );
+    mistake(
         "\nname      = \"p\"",
         "",
         &expect![[r#"

@@ -102,7 +102,8 @@ impl Component for AutoKind {
                       With it members are judged by what they said when a row was predicted, from snapshots, and not by \
                       what they say when its label is here. It is not found out: a pipeline whose labels come late sets \
                       it here. Worth it where what is learned gets stale within the delay; where it does not, 0 learns \
-                      sooner whom to believe.",
+                      sooner whom to believe. A snapshot is taken every two thirds of so many labels and costs as \
+                      much as a publication: below some hundred, learning becomes slower.",
             },
         ];
         FIELDS
@@ -300,7 +301,7 @@ impl Auto {
         }
         if let Some(least) = self.least_worth(round) {
             let member = &mut self.members[least];
-            member.duty = Duty::Resting(round + member.nap);
+            member.duty = Duty::Resting(round.saturating_add(member.nap));
             member.nap = (2 * member.nap).min(NAP_MAX);
             self.weights.leave(least, &self.active);
         }
@@ -322,7 +323,7 @@ impl Auto {
             let member = &mut self.members[index];
             able += usize::from(member.candidate.name != "no-change");
             let Duty::Active(since) = member.duty else { continue };
-            if !self.rests || !member.candidate.may_rest || round < since + ROUNDS_MIN + wait {
+            if !self.rests || !member.candidate.may_rest || round < since.saturating_add(ROUNDS_MIN + wait) {
                 continue;
             }
             if worth >= WORTH_MIN {

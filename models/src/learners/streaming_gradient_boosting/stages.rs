@@ -240,7 +240,7 @@ impl Grow for Boosting {
             inactive += own.1;
             depth = depth.max(own.2);
         }
-        let replaced = self.planted - self.stages.len() as u64;
+        let replaced = self.planted.saturating_sub(self.stages.len() as u64);
         for (name, value) in [
             ("leaves", leaves as f64),
             ("leaves_inactive", inactive as f64),

@@ -199,7 +199,7 @@ impl Leaf {
             .iter()
             .zip(scaled)
             .fold(intercept, |sum, (weight, z)| sum + weight * z);
-        let reach = REACH * self.numbers[MEAN_ERROR].sqrt();
+        let reach = REACH * self.numbers[MEAN_ERROR].max(0.0).sqrt();
         if sum.is_nan() {
             mean
         } else {
