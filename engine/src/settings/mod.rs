@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use driftmill_config::{ByteSize, Document, Field, Problems, Section, find};
+use driftmill_connectors::schema::vector_width;
 use driftmill_connectors::{
     Codec, Delivery, Destination, OpenSink, OpenSource, SINKS, SOURCES, SinkContext, codec_tables, open_codec,
     parse_schema,
@@ -547,11 +548,12 @@ impl Reader<'_> {
 
     /// A row takes the memory of its vectors also where the record has none: the bytes of a record do not bound that.
     fn check_vectors(&mut self, section: &Section<'_>, schema: &SchemaRef, rows_max: usize) {
-        let bytes = |kind: &DataType| match kind {
-            DataType::FixedSizeList(_, width) => size_of::<f32>() * usize::try_from(*width).unwrap_or_default(),
-            _ => 0,
-        };
-        let row: usize = schema.fields().iter().map(|field| bytes(field.data_type())).sum();
+        let fields = schema.fields().iter();
+        let numbers: usize = fields
+            .filter_map(|field| vector_width(field.data_type()))
+            .map(|width| width as usize)
+            .sum();
+        let row = size_of::<f32>() * numbers;
         if row.saturating_mul(rows_max) > VECTORS_MAX {
             let message = format!("an epoch of {rows_max} rows may hold more than 1 GiB of vectors, {row} bytes a row");
             let help = format!("set `rows_max` to {} or less", VECTORS_MAX / row);

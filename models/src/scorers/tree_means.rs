@@ -467,36 +467,42 @@ mod tests {
     }
 
     #[test]
-    fn trees_that_ask_more_inputs_than_can_be_packed_say_the_same() {
-        let width = 5_000;
-        for (answer, values) in [
-            (Answer::Value, &[0.0, 3.0, 8.0][..]),
-            (Answer::Binary, &[0.25, 0.0, 1.0]),
-            (Answer::Classes(2), &[0.5, 0.5, 1.0, 0.0, 0.0, 1.0]),
-        ] {
-            let stump = |input: usize| Tree {
-                nodes: Box::new([Node::split(input as u32, 0.5, 1), Node::leaf(), Node::leaf()]),
-                values: values.to_vec(),
-            };
-            let many = TreeMeans::new(answer, width, (0..width).map(stump).collect()).unwrap();
-            assert!(many.packed.is_none());
-            // So many inputs are 1, so many trees go right: as many as one tree of each kind would say in this proportion.
-            let mut x = Matrix::new();
-            x.reset(40, width);
-            x.values_mut()
-                .iter_mut()
-                .enumerate()
-                .for_each(|(at, x)| *x = f64::from(u8::from(at % 4 == 0)));
-            let (mut scores, mut few) = (Vec::new(), Vec::new());
-            many.score(&x, &mut scores);
-            let same = TreeMeans::new(answer, width, (0..4_000).map(stump).collect()).unwrap();
-            assert!(same.packed.is_some());
-            same.score(&x, &mut few);
-            let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-3;
-            assert!(scores.len() == few.len() && scores.iter().zip(&few).all(near));
-            let mut alone = Vec::new();
-            x.iter().for_each(|row| same.score_row(row, &mut alone));
-            assert_eq!(alone, few);
+    fn trees_say_the_same_where_they_ask_more_inputs_than_can_be_packed() {
+        for (width, is_packed) in [(4_000, true), (5_000, false)] {
+            for (answer, values) in [
+                (Answer::Value, &[0.0, 3.0, 8.0][..]),
+                (Answer::Binary, &[0.25, 0.0, 1.0]),
+                (Answer::Classes(2), &[0.5, 0.5, 1.0, 0.0, 0.0, 1.0]),
+            ] {
+                let stump = |input: usize| Tree {
+                    nodes: Box::new([Node::split(input as u32, 0.5, 1), Node::leaf(), Node::leaf()]),
+                    values: values.to_vec(),
+                };
+                let trees = TreeMeans::new(answer, width, (0..width).map(stump).collect()).unwrap();
+                assert_eq!(trees.packed.is_some(), is_packed);
+                // In row `r` the first `100 * r` inputs send their trees right.
+                let mut x = Matrix::new();
+                x.reset(40, width);
+                for (row, x) in x.values_mut().chunks_mut(width).enumerate() {
+                    x[..100 * row].fill(1.0);
+                }
+                let mut scores = Vec::new();
+                trees.score(&x, &mut scores);
+                let all = width as f64;
+                for (row, scores) in scores.chunks(answer.outputs()).enumerate() {
+                    let right = 100.0 * row as f64;
+                    let expected = match answer {
+                        Answer::Value => vec![3.0 + 5.0 * right / all],
+                        Answer::Binary => vec![(right + 0.25) / (all + 1.0)],
+                        Answer::Classes(_) => vec![(all - right + 0.5) / (all + 1.0), (right + 0.5) / (all + 1.0)],
+                    };
+                    let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9;
+                    assert!(
+                        scores.len() == expected.len() && scores.iter().zip(&expected).all(near),
+                        "{width} inputs, {answer:?}, row {row}: {scores:?}, {expected:?}"
+                    );
+                }
+            }
         }
     }
 
